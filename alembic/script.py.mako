@@ -1,0 +1,15 @@
+"""${message}
+
+Expand, then contract: a migration must leave the previous release working.
+"""
+
+from alembic import op
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}

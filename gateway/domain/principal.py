@@ -1,0 +1,74 @@
+"""Who is calling: the tenant that an API key stands for, with every limit that applies to it.
+
+Built by `gateway.authenticate` from one row set of Postgres, cached there, and read by all later stages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+class Level(StrEnum):
+    """What a limit is attached to, widest first."""
+
+    ORGANIZATION = "organization"
+    TEAM = "team"
+    USER = "user"
+    KEY = "key"
+
+
+class LimitUnit(StrEnum):
+    """What a limit counts."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A continuous token bucket's size: `burst` at most at once, refilled with `per_minute` / 60 each second.
+
+    `model` narrows the limit to one model name of penstock.yaml (None: any model). `burst` is the bucket's capacity in
+    the same unit as `per_minute`, which it equals unless set.
+    """
+
+    level: Level
+    subject_id: UUID
+    unit: LimitUnit
+    per_minute: int
+    burst: int
+    model: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How a refusal names this limit: `team tokens per minute`."""
+        narrowed = f" for {self.model}" if self.model else ""
+        return f"{self.level} {self.unit} per minute{narrowed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller. `user_*` are None for a service key; names are for people and metric labels."""
+
+    organization_id: UUID
+    organization: str
+    team_id: UUID
+    team: str
+    user_id: UUID | None
+    user: str | None
+    key_id: UUID
+    key_public_id: str
+    limits: tuple[Limit, ...] = ()
+    models_allowed: frozenset[str] | None = None
+    """Model names (never aliases) that the key may use; None means all."""
+    expires_at_s: float | None = None
+    """Unix time after which the key is refused, checked locally on every request."""
+
+    def may_use(self, model: str) -> bool:
+        """Return whether the key may use the model called `model` in penstock.yaml."""
+        return self.models_allowed is None or model in self.models_allowed

@@ -1,0 +1,183 @@
+"""The one error tree. Status and stable code sit on the class; `gateway.edge.errors` turns them into HTTP.
+
+Everything a stage raises on purpose is a GatewayError, and foreign exceptions are translated where they are caught.
+A message is one sentence for the caller: no key, no prompt text, no address of an engine.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """Base of everything the gateway refuses or fails with.
+
+    Attributes:
+        status: HTTP status.
+        code: stable, machine-readable; part of the API.
+        kind: OpenAI's `error.type`.
+        retry_after_s: seconds after which a retry makes sense, None when a retry cannot help or the time is unknown.
+        param: the request field that is at fault.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    kind: ClassVar[str] = "server_error"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class InternalError(GatewayError):
+    """A fault of the gateway itself; the details are in its log under the request id."""
+
+
+class InvalidRequest(GatewayError):
+    """The request cannot be understood; `param` names the field."""
+
+    status, code, kind = 400, "invalid_request", "invalid_request_error"
+
+
+class InvalidKey(GatewayError):
+    """No key, an unknown one, a revoked one or an expired one: the caller is not told which of the last three."""
+
+    status, code, kind = 401, "invalid_api_key", "authentication_error"
+
+
+class ModelNotAllowed(GatewayError):
+    """The key may not use this model."""
+
+    status, code, kind = 403, "model_not_allowed", "permission_error"
+
+
+class Forbidden(GatewayError):
+    """The caller is known and may not do this."""
+
+    status, code, kind = 403, "forbidden", "permission_error"
+
+
+class ModelNotFound(GatewayError):
+    """No model or alias has this name."""
+
+    status, code, kind = 404, "model_not_found", "invalid_request_error"
+
+
+class NotFound(GatewayError):
+    """No such route, or no such thing within the caller's reach."""
+
+    status, code, kind = 404, "not_found", "invalid_request_error"
+
+
+class MethodNotAllowed(GatewayError):
+    """The route exists with another method."""
+
+    status, code, kind = 405, "method_not_allowed", "invalid_request_error"
+
+
+class RequestTimeout(GatewayError):
+    """The client did not send its request in time."""
+
+    status, code, kind = 408, "request_timeout", "invalid_request_error"
+
+
+class Conflict(GatewayError):
+    """The name is taken, or the thing changed underneath."""
+
+    status, code, kind = 409, "conflict", "invalid_request_error"
+
+
+class BodyTooLarge(GatewayError):
+    """The body is larger than the gateway accepts."""
+
+    status, code, kind = 413, "request_too_large", "invalid_request_error"
+
+
+class RequestExceedsLimit(GatewayError):
+    """The request is larger than a bucket can ever hold: waiting cannot help, a shorter prompt can."""
+
+    status, code, kind = 413, "request_exceeds_limit", "invalid_request_error"
+
+
+class LimitExceeded(GatewayError):
+    """A bucket cannot cover this request. `retry_after_s` is exact: deficit divided by refill rate."""
+
+    status, code, kind = 429, "rate_limit_exceeded", "rate_limit_error"
+
+
+class HeadersTooLarge(GatewayError):
+    """The request head is larger than the gateway accepts."""
+
+    status, code, kind = 431, "headers_too_large", "invalid_request_error"
+
+
+class UpstreamRefused(GatewayError):
+    """The engine refused the request as it stands. `upstream_status` is relayed when it is the caller's to mend."""
+
+    status, code, kind = 400, "upstream_refused", "invalid_request_error"
+
+
+class UpstreamBusy(GatewayError):
+    """Every engine that could serve this said 429."""
+
+    status, code, kind = 429, "engine_busy", "rate_limit_error"
+
+
+class UpstreamFailed(GatewayError):
+    """The engine could not be reached, broke off, or answered with something that is no answer."""
+
+    status, code, kind = 502, "upstream_error", "server_error"
+
+
+class Unavailable(GatewayError):
+    """The gateway cannot serve this now."""
+
+    status, code, kind = 503, "unavailable", "server_error"
+
+
+class KeyStoreUnavailable(Unavailable):
+    """The key is not in the cache and Postgres does not answer: not a statement about the key."""
+
+    code = "key_store_unavailable"
+
+
+class LedgerFull(Unavailable):
+    """Postgres is away and the memory for events is used up: nothing is served that cannot be accounted for."""
+
+    code = "ledger_full"
+
+
+class LimiterUnavailable(Unavailable):
+    """Redis does not answer and the policy for that is `deny`."""
+
+    code = "limiter_unavailable"
+
+
+class NoEngine(Unavailable):
+    """No engine of the model's pools is healthy and has room."""
+
+    code = "no_engine"
+
+
+class Draining(Unavailable):
+    """The replica is shutting down."""
+
+    code = "draining"
+
+
+class StorageUnavailable(Unavailable):
+    """Postgres or Redis does not answer, told by the control plane and the command line."""
+
+    code = "storage_unavailable"
+
+
+class UpstreamTimeout(GatewayError):
+    """The engine did not answer in time."""
+
+    status, code, kind = 504, "upstream_timeout", "server_error"
+
+
+class ConfigError(Exception):
+    """A setting or penstock.yaml is wrong; the message says where and what to do. Never holds a secret."""

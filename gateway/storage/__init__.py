@@ -1,0 +1,1 @@
+"""Postgres and Redis: table definitions, connections, migrations. No business rule lives here."""

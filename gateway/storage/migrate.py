@@ -1,0 +1,96 @@
+"""Runs the migrations: one at a time over all replicas, and never waiting long for a lock that traffic holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from gateway.errors import StorageUnavailable
+from gateway.storage.dsn import asyncpg_dsn, redacted
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+LOCK_TIMEOUT_S = 5
+"""How long one DDL statement may wait for a table lock: behind it, all traffic on that table waits too."""
+
+QUEUE_TIMEOUT_S = 300
+"""How long a second `penstock migrate` waits for the first."""
+
+_ADVISORY_LOCK = 0x70656E73746F636B  # "penstock" in ASCII
+
+
+def script_location() -> Path:
+    """Return the folder of the migrations: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).parent.parent
+    installed = package / "_alembic"
+    return installed if installed.is_dir() else package.parent / "alembic"
+
+
+def alembic_config() -> Config:
+    """Return the configuration that alembic's own commands need; there is no alembic.ini."""
+    config = Config()
+    config.set_main_option("script_location", str(script_location()))
+    return config
+
+
+def head_revision() -> str:
+    """Return the newest revision that this release carries."""
+    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert revision is not None, "there is always a first migration"
+    return revision
+
+
+async def upgrade(direct_dsn: str) -> str:
+    """Bring the database to this release's newest revision and return its name.
+
+    Args:
+        direct_dsn: address of Postgres itself; advisory locks do not survive a transaction pooler.
+
+    Raises:
+        StorageUnavailable: Postgres is not reachable, or a lock was not granted in time; nothing was changed halfway,
+            since each migration is one transaction.
+    """
+    url = asyncpg_dsn(direct_dsn).replace("postgresql://", "postgresql+asyncpg://", 1)
+    engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10})
+    try:
+        async with engine.connect() as connection:
+            # Session locks, outside any transaction: each migration commits on its own underneath.
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(text(f"SET lock_timeout = '{QUEUE_TIMEOUT_S}s'"))
+            await connection.execute(text(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})"))
+            async with engine.connect() as worker:
+                await worker.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+                await worker.commit()
+                await worker.run_sync(_upgrade_to_head)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StorageUnavailable(f"cannot migrate {redacted(direct_dsn)}: {error}") from error
+    finally:
+        await engine.dispose()
+    return head_revision()
+
+
+def _upgrade_to_head(connection: Connection) -> None:
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def current_revision(direct_dsn: str) -> str | None:
+    """Return the revision that the database is at, None when it was never migrated."""
+    url = asyncpg_dsn(direct_dsn).replace("postgresql://", "postgresql+asyncpg://", 1)
+    engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10})
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    finally:
+        await engine.dispose()
