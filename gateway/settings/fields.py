@@ -1,0 +1,137 @@
+"""Process settings that may come from the environment or from `settings:` in penstock.yaml.
+
+Every field states its unit and its bounds: the reference page of the settings is generated from here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from gateway.domain.config import Timeouts
+
+_DAY_S = 86_400.0
+_GIB = 2**30
+_TIMEOUTS = Timeouts()
+
+
+def _setting(default: float, unit: str, ge: float, le: float, description: str) -> Any:
+    return Field(default, ge=ge, le=le, description=description, json_schema_extra={"unit": unit})
+
+
+def _port(default: int, description: str) -> Any:
+    return _setting(default, "TCP port; 0 takes a free one", 0, 65_535, description)
+
+
+def _seconds(default: float, description: str, *, ge: float = 0.001, le: float = _DAY_S) -> Any:
+    return _setting(default, "seconds", ge, le, description)
+
+
+def _ms(default: float, description: str, *, ge: float = 1, le: float = 60_000) -> Any:
+    return _setting(default, "milliseconds", ge, le, description)
+
+
+def _count(default: int, unit: str, description: str, *, ge: int = 1, le: int = 10_000_000) -> Any:
+    return _setting(default, unit, ge, le, description)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class FileSettings(BaseModel):
+    """Settings that are no secrets. Seconds and milliseconds are floats, sizes are whole bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
+    port: int = _port(8080, "Port that the gateway listens on.")
+    metrics_host: str = Field(
+        default="127.0.0.1", min_length=1, max_length=255, description="Address that the metrics are served on."
+    )
+    metrics_port: int = _port(9464, "Port that the metrics are served on, apart from the gateway's own.")
+
+    body_bytes_max: int = _count(
+        32 * 2**20,
+        "bytes",
+        "Largest request body; a larger one is answered with 413. Coding agents send long contexts and images.",
+        ge=1024,
+        le=_GIB,
+    )
+    header_bytes_max: int = _count(
+        32 * 1024, "bytes", "Request line and headers of a request together.", ge=1024, le=2**20
+    )
+    header_timeout_s: float = _seconds(10, "Within which a request's headers must have arrived.")
+    body_timeout_s: float = _seconds(60, "Within which a request's body must have arrived.")
+    keep_alive_timeout_s: float = _seconds(
+        75, "How long an idle connection stays open; longer than the load balancer in front keeps its own (often 60)."
+    )
+    connections_max: int = _count(8192, "connections", "Client connections open at once.", le=1_000_000)
+    requests_in_flight_max: int = _count(
+        4096, "requests", "Requests being served at once; above it a request gets 503 at once.", le=1_000_000
+    )
+    drain_timeout_s: float = _seconds(
+        880,
+        "How long running streams may finish after SIGTERM: the pod's grace period (15 minutes) less 20 seconds.",
+        ge=0,
+    )
+
+    redis_timeout_ms: float = _ms(50, "How long one answer of Redis is awaited before limits are enforced locally.")
+    redis_away_policy: Literal["local", "deny", "allow"] = Field(
+        default="local",
+        description=(
+            "What limits do while Redis is away: `local` (each replica enforces its share), "
+            "`deny` (refuse requests that have limits), `allow` (enforce nothing)."
+        ),
+    )
+
+    key_lookup_timeout_ms: float = _ms(100, "How long the lookup of an unknown key in Postgres may take before 503.")
+    key_cache_ttl_s: float = _seconds(60, "How long a verified key is trusted without asking Postgres again.")
+    key_cache_negative_ttl_s: float = _seconds(5, "How long an unknown key stays refused without asking Postgres.")
+    key_stale_max_s: float = _seconds(
+        900, "How long after its last verification a key is still served while Postgres is away.", ge=0
+    )
+    key_cache_entries_max: int = _count(100_000, "keys", "Keys remembered by one replica.")
+
+    ledger_group_commit_ms: float = _ms(5, "How long ledger records are gathered before one commit.", ge=0, le=1000)
+    ledger_open_hold_ms: float = _ms(
+        80, "How long the first byte to a client waits for the request's OPEN record to be durable.", ge=0
+    )
+    ledger_pending_events_max: int = _count(
+        100_000, "events", "Ledger events held in memory while Postgres is away; when full, new requests get 503."
+    )
+
+    connect_timeout_s: float = _seconds(
+        _TIMEOUTS.connect_s, "Connecting to an engine. A pool may set its own (`timeouts.connect_s`)."
+    )
+    first_byte_timeout_s: float = _seconds(
+        _TIMEOUTS.first_byte_s,
+        "From sending a request to the first byte of the engine's answer. A pool may set its own "
+        "(`timeouts.first_byte_s`).",
+    )
+    idle_timeout_s: float = _seconds(
+        _TIMEOUTS.idle_s,
+        "Between two chunks of an engine's answer; engines hold tool calls back. A pool may set its own "
+        "(`timeouts.idle_s`).",
+    )
+    total_timeout_s: float = _seconds(
+        _TIMEOUTS.total_s, "A whole request, queueing included. A pool may set its own (`timeouts.total_s`)."
+    )
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        default="info", description="Least severe log line that is written."
+    )
+    log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = Field(
+        default="json", description="One JSON object a line, or lines for people."
+    )
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """Upstream timeouts for pools that set none of their own."""
+        return Timeouts(
+            connect_s=self.connect_timeout_s,
+            first_byte_s=self.first_byte_timeout_s,
+            idle_s=self.idle_timeout_s,
+            total_s=self.total_timeout_s,
+        )
