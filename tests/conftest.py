@@ -1,0 +1,80 @@
+"""Fixtures of the whole suite: the shared servers, and a clean database and Redis for every test that asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.servers import (
+    Databases,
+    dedicated_postgres,
+    dedicated_redis,
+    empty_redis,
+    reachable_directory,
+    session_servers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from gateway.dev.children import RunningServer
+    from gateway.dev.servers import ServerAddresses
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[ServerAddresses]:
+    """PostgreSQL and Redis, shared by the session; a missing server fails the tests that need it."""
+    with session_servers() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def databases(servers: ServerAddresses) -> Iterator[Databases]:
+    """Makes databases on the shared server, for tests and modules with a scope of their own."""
+    made = Databases(servers.postgres_dsn)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def postgres_dsn(databases: Databases) -> Iterator[str]:
+    """The DSN of a fresh database at the newest revision."""
+    with databases.migrated() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def empty_postgres_dsn(databases: Databases) -> Iterator[str]:
+    """The DSN of a fresh database without any table."""
+    with databases.empty() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def redis_url(servers: ServerAddresses) -> str:
+    """The URL of the shared Redis, emptied."""
+    empty_redis(servers.redis_url)
+    return servers.redis_url
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[RunningServer]:
+    """An embedded PostgreSQL with a migrated database for this test alone: to be stopped, frozen or killed."""
+    with dedicated_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RunningServer]:
+    """An embedded Redis for this test alone: to be stopped, frozen or killed."""
+    with dedicated_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def reachable_dir() -> Iterator[Path]:
+    """A temporary folder that other accounts can pass through, unlike `tmp_path`: for PostgreSQL's data as root."""
+    with reachable_directory() as folder:
+        yield folder

@@ -1,0 +1,1 @@
+"""Parts of the gateway against a real PostgreSQL and a real Redis."""

@@ -1,0 +1,1 @@
+"""What tests share: servers, clients and processes. No tests in here."""
