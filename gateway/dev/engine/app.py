@@ -1,0 +1,120 @@
+"""The ASGI application of one simulated engine: routes, and the one place where errors become answers.
+
+Inference requests are counted, remembered and cancelled when their client hangs up; every one of them ends as finished,
+failed or aborted, once.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from gateway.dev.engine import control
+from gateway.dev.engine.core import Engine
+from gateway.dev.engine.embeddings import embeddings
+from gateway.dev.engine.errors import EngineError, EngineReset
+from gateway.dev.engine.generating import Incoming, chat_completions, completions
+from gateway.dev.engine.http import (
+    JSON,
+    ClientGone,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    cancelled_by_hang_up,
+    read_body,
+    reset,
+    respond,
+)
+from gateway.dev.engine.options import EngineOptions, overrides_of_headers
+from gateway.dev.engine.records import Outcome, Record
+
+Inference = Callable[[Engine, Incoming, Send], Awaitable[None]]
+Around = Callable[[Engine, bytes, Send], Awaitable[None]]
+
+INFERENCE: dict[str, Inference] = {
+    "/v1/chat/completions": chat_completions,
+    "/v1/completions": completions,
+    "/v1/embeddings": embeddings,
+}
+AROUND: dict[tuple[str, str], Around] = {
+    ("GET", "/health"): control.health,
+    ("GET", "/v1/models"): control.models,
+    ("GET", "/metrics"): control.metrics,
+    ("POST", "/tokenize"): control.tokenize,
+    ("POST", "/sim/control"): control.control,
+    ("GET", "/sim/state"): control.state,
+}
+PATHS = {*INFERENCE, *(path for _, path in AROUND)}
+_FINISHED_REASON: dict[Outcome, str] = {"aborted": "abort", "failed": "error"}
+
+
+class EngineApp:
+    """One engine behind one port."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self.engine = Engine(options)
+        self._log = logging.getLogger("penstock.engine")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        method, path = scope["method"], scope["path"]
+        started = _Started(send)
+        try:
+            body = await read_body(receive)
+            if method == "POST" and path in INFERENCE:
+                await self._infer(INFERENCE[path], body, scope, receive, started)
+            elif around := AROUND.get((method, path)):
+                await around(self.engine, body, send)
+            else:
+                missing = EngineError(405 if path in PATHS else 404, f"no such endpoint: {method} {path}")
+                await respond(send, missing.status, missing.body())
+        except EngineError as error:
+            await respond(started, error.status, error.body(), [JSON, *error.headers()])
+        except EngineReset:
+            await reset(scope)
+        except ClientGone:
+            return
+        except Exception:
+            self._log.exception("the engine failed on %s %s", method, path)
+            if started.yet:
+                await reset(scope)
+            else:
+                await respond(started, 500, EngineError(500, "the engine failed").body())
+
+    async def _infer(self, endpoint: Inference, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        counters, headers = self.engine.counters, list(scope["headers"])
+        record = Record(scope["method"], scope["path"], headers, body)
+        counters.received += 1
+        self.engine.records.add(record)
+        outcome: Outcome = "aborted"
+        try:
+            request_id = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), None)
+            incoming = Incoming(body, overrides_of_headers(headers), request_id, record)
+            async with cancelled_by_hang_up(receive):
+                await endpoint(self.engine, incoming, send)
+            outcome = "finished"
+        except EngineError as error:
+            outcome, record.status = "failed", error.status
+            raise
+        except EngineReset:
+            outcome = "failed"
+            raise
+        finally:
+            record.outcome = outcome
+            setattr(counters, outcome, getattr(counters, outcome) + 1)
+            # What never reached the engine proper (a refusal) is no request to vLLM's counters.
+            if record.prompt_tokens and outcome != "finished":
+                counters.finished_reasons[_FINISHED_REASON[outcome]] += 1
+
+
+class _Started:
+    """A `send` that remembers whether an answer was started."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.yet = False
+
+    async def __call__(self, message: Message) -> None:
+        self.yet = True
+        await self._send(message)

@@ -1,0 +1,68 @@
+"""POST /v1/embeddings: a unit vector for each text, the same for the same text and near to nothing else."""
+
+import base64
+import hashlib
+import math
+import struct
+from typing import Any
+
+import msgspec
+
+from gateway.dev.engine.core import Engine, Job
+from gateway.dev.engine.errors import EngineError, EngineReset, bad_request, context_too_long
+from gateway.dev.engine.generating import Incoming
+from gateway.dev.engine.http import Send, respond
+from gateway.dev.engine.requests import EmbeddingRequest, decode, prompts_of
+from gateway.dev.engine.tokenizer import TOKEN_BYTES, bytes_of_ids, count_tokens
+
+DIMENSIONS = 64
+
+
+async def embeddings(engine: Engine, incoming: Incoming, send: Send) -> None:
+    """Answer an embedding request. Raises EngineError for what it cannot embed."""
+    request = decode(incoming.body, EmbeddingRequest)
+    behaviour = engine.behaviour_for(request.sim, incoming.header_overrides)
+    if behaviour.status is not None:
+        raise EngineError(behaviour.status, "a simulated error", retry_after_s=behaviour.retry_after)
+    engine.check_model(request.model)
+    if request.encoding_format not in ("float", "base64"):
+        raise bad_request("encoding_format must be float or base64", param="encoding_format")
+    texts = [item.encode() if isinstance(item, str) else bytes_of_ids(item) for item in prompts_of(request.input)]
+    if max(count_tokens(text) for text in texts) > engine.options.max_model_len:
+        limit = engine.options.max_model_len
+        raise context_too_long(f"This model's maximum context length is {limit} tokens.", param="input")
+    prompt = b"".join(text.ljust(count_tokens(text) * TOKEN_BYTES, b"\0") for text in texts)
+    job = Job(prompt, (), behaviour, incoming.record, streamed=False)
+    await engine.embed(job)
+    if behaviour.abort_after_chunks is not None:
+        raise EngineReset
+    body: dict[str, Any] = {
+        "id": f"embd-{incoming.request_id or 'sim'}",
+        "object": "list",
+        "created": engine.started_at,
+        "model": request.model,
+        "data": [
+            {"index": index, "object": "embedding", "embedding": _shown(_vector(text, request.dimensions), request)}
+            for index, text in enumerate(texts)
+        ],
+    }
+    if not behaviour.no_usage:
+        tokens = job.prompt_tokens
+        body["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0}
+    incoming.record.status = 200
+    await respond(send, 200, msgspec.json.encode(body))
+    engine.counters.finished_reasons["stop"] += 1
+
+
+def _vector(text: bytes, dimensions: int | None) -> list[float]:
+    """Return a vector of length 1 made from the digest of `text`."""
+    count = dimensions or DIMENSIONS
+    words = struct.unpack(f"<{count}i", hashlib.shake_128(text).digest(4 * count))
+    length = math.sqrt(sum(word * word for word in words)) or 1.0
+    return [word / length for word in words]
+
+
+def _shown(vector: list[float], request: EmbeddingRequest) -> list[float] | str:
+    if request.encoding_format == "float":
+        return vector
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
