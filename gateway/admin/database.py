@@ -1,0 +1,111 @@
+"""Connections for the control plane, and the one place where its asyncpg errors become GatewayErrors.
+
+Every operation is one transaction, which also keeps it correct behind a transaction pooler. Nothing here knows a
+table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+import asyncpg
+
+from gateway.errors import ConfigError, Conflict, StorageUnavailable
+from gateway.storage.dsn import asyncpg_dsn, redacted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from asyncpg.pool import PoolConnectionProxy
+
+    Database: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+
+CONNECT_TIMEOUT_S = 4.0
+"""How long a person waits to be told that Postgres is away, and a request for a free connection."""
+
+STATEMENT_TIMEOUT_S = 60.0
+"""How long one statement may run; usage reports over long times are the longest."""
+
+_AWAY = (
+    OSError,  # includes TimeoutError and what a refused connection raises
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InterfaceError,
+)
+_NOT_MIGRATED = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+)
+_REFUSED = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidPasswordError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+_CHANGED = (asyncpg.ForeignKeyViolationError, asyncpg.UniqueViolationError)
+
+
+@asynccontextmanager
+async def transaction_on(dsn: str) -> AsyncIterator[Database]:
+    """Connect to `dsn`, run the body in one transaction, and hang up.
+
+    Raises:
+        StorageUnavailable: Postgres is away (told within `CONNECT_TIMEOUT_S` and a little), refuses the account, or
+            was never migrated.
+        ConfigError: the address cannot be read. Neither message holds a password.
+    """
+    connection = await _connect(dsn)
+    try:
+        async with translated(), connection.transaction():
+            yield connection
+    finally:
+        # `close` waits for the server; a command that is done has nothing to wait for.
+        connection.terminate()
+
+
+@asynccontextmanager
+async def transaction_in(pool: Pool) -> AsyncIterator[Database]:
+    """Borrow a connection and run the body in one transaction. Raises StorageUnavailable as `transaction_on` does."""
+    async with translated(), pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection, connection.transaction():
+        yield connection
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turn what asyncpg raises in the body into GatewayErrors; what is a fault of ours passes as it is."""
+    try:
+        yield
+    except _NOT_MIGRATED as error:
+        raise StorageUnavailable("the database has no tables of this release; run: penstock migrate") from error
+    except _REFUSED as error:
+        raise StorageUnavailable(f"Postgres refuses: {_one_line(str(error))}") from error
+    except _CHANGED as error:
+        raise Conflict("something that this refers to was changed meanwhile; try again") from error
+    except _AWAY as error:
+        raise StorageUnavailable("Postgres does not answer; try again when it is back") from error
+
+
+async def _connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            return await asyncpg.connect(asyncpg_dsn(dsn), command_timeout=STATEMENT_TIMEOUT_S, statement_cache_size=0)
+    except ValueError:  # asyncpg's ClientConfigurationError is one; both may quote the address
+        raise ConfigError("the address of Postgres cannot be read: postgresql://USER:PASSWORD@HOST/DATABASE") from None
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        reason = _one_line(str(error)) or f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
+        raise StorageUnavailable(f"cannot reach Postgres at {redacted(dsn)}: {reason}") from error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -1,0 +1,78 @@
+"""Organizations: the outermost tenants. Only the platform makes them; each sees itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from gateway.admin.names import checked_name, id_and_name, quoted
+from gateway.admin.page import FIRST_PAGE, Page
+from gateway.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from uuid import UUID
+
+    from gateway.admin.database import Database
+    from gateway.admin.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """A tenant. Its name is unique among those that are not deleted."""
+
+    id: UUID
+    name: str
+    created_at: dt.datetime
+
+
+async def create_organization(db: Database, scope: Scope, name: str) -> Organization:
+    """Make an organization. Raises InvalidRequest, Conflict when the name is taken, Forbidden outside the platform."""
+    scope.require_platform("create organizations")
+    try:
+        row = await db.fetchrow(
+            "INSERT INTO organization (name) VALUES ($1) RETURNING id, name, created_at", checked_name(name)
+        )
+    except asyncpg.UniqueViolationError as error:
+        raise Conflict(f"an organization named {quoted(name)} exists already", param="name") from error
+    assert row is not None, "RETURNING returns"
+    return Organization(**row)
+
+
+async def find_organization(db: Database, scope: Scope, reference: str) -> Organization:
+    """Return the organization with this id or name. Raises NotFound when there is none within the scope."""
+    row = await db.fetchrow(
+        """
+        SELECT id, name, created_at FROM organization
+        WHERE deleted_at IS NULL AND ($1::uuid IS NULL OR id = $1) AND (id = $2 OR name = $3)
+        """,
+        scope.organization_id,
+        *id_and_name(reference),
+    )
+    if row is None:
+        raise NotFound(f"no organization {quoted(reference)}", param="organization")
+    return Organization(**row)
+
+
+async def list_organizations(db: Database, scope: Scope, page: Page = FIRST_PAGE) -> list[Organization]:
+    """Return the organizations within the scope, one page, by id."""
+    rows = await db.fetch(
+        """
+        SELECT id, name, created_at FROM organization
+        WHERE deleted_at IS NULL AND ($1::uuid IS NULL OR id = $1) AND ($2::uuid IS NULL OR id > $2)
+        ORDER BY id LIMIT $3
+        """,
+        scope.organization_id,
+        page.after,
+        page.limit,
+    )
+    return [Organization(**row) for row in rows]
+
+
+async def narrowed(db: Database, scope: Scope, reference: str | None) -> Scope:
+    """Return the scope of one organization within `scope`; `scope` itself for None. Raises NotFound."""
+    if reference is None:
+        return scope
+    return type(scope)((await find_organization(db, scope, reference)).id)

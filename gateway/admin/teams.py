@@ -1,0 +1,83 @@
+"""Teams: what keys belong to and usage is charged to. Users are members of any number of teams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from gateway.admin.names import checked_name, id_and_name, quoted
+from gateway.admin.organizations import find_organization, narrowed
+from gateway.admin.page import FIRST_PAGE, Page
+from gateway.errors import Conflict, InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from uuid import UUID
+
+    from gateway.admin.database import Database
+    from gateway.admin.scope import Scope
+
+_SELECT = """
+    SELECT team.id, team.name, team.organization_id, organization.name AS organization, team.created_at
+    FROM team JOIN organization ON organization.id = team.organization_id
+    WHERE team.deleted_at IS NULL AND organization.deleted_at IS NULL
+      AND ($1::uuid IS NULL OR team.organization_id = $1)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """A team of one organization, whose names are unique there. `organization` is the organization's name."""
+
+    id: UUID
+    name: str
+    organization_id: UUID
+    organization: str
+    created_at: dt.datetime
+
+
+async def create_team(db: Database, scope: Scope, name: str, *, organization: str) -> Team:
+    """Make a team in an organization (id or name). Raises InvalidRequest, NotFound, Conflict for a taken name."""
+    checked_name(name)
+    owner = await find_organization(db, scope, organization)
+    try:
+        row = await db.fetchrow(
+            "INSERT INTO team (organization_id, name) VALUES ($1, $2) RETURNING id, created_at", owner.id, name
+        )
+    except asyncpg.UniqueViolationError as error:
+        message = f"a team named {quoted(name)} exists already in organization {quoted(owner.name)}"
+        raise Conflict(message, param="name") from error
+    assert row is not None, "RETURNING returns"
+    return Team(row["id"], name, owner.id, owner.name, row["created_at"])
+
+
+async def find_team(db: Database, scope: Scope, reference: str, *, organization: str | None = None) -> Team:
+    """Return the team with this id or name.
+
+    Raises NotFound, and InvalidRequest when the name occurs in several organizations of the scope and none is given.
+    """
+    scope = await narrowed(db, scope, organization)
+    rows = await db.fetch(
+        f"{_SELECT} AND (team.id = $2 OR team.name = $3) LIMIT 2", scope.organization_id, *id_and_name(reference)
+    )
+    if not rows:
+        raise NotFound(f"no team {quoted(reference)}", param="team")
+    if len(rows) > 1:
+        raise InvalidRequest(f"several organizations have a team {quoted(reference)}: say which one", param="team")
+    return Team(**rows[0])
+
+
+async def list_teams(
+    db: Database, scope: Scope, page: Page = FIRST_PAGE, *, organization: str | None = None
+) -> list[Team]:
+    """Return the teams within the scope, one page, by id. Raises NotFound when `organization` is not within it."""
+    scope = await narrowed(db, scope, organization)
+    rows = await db.fetch(
+        f"{_SELECT} AND ($2::uuid IS NULL OR team.id > $2) ORDER BY team.id LIMIT $3",
+        scope.organization_id,
+        page.after,
+        page.limit,
+    )
+    return [Team(**row) for row in rows]

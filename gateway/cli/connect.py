@@ -1,0 +1,119 @@
+"""Finds the database that a command works on, and runs the work in one transaction.
+
+In this order: `--postgres-dsn`, PENSTOCK_POSTGRES_DSN, a `penstock dev` that runs in the current folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from gateway.admin.database import transaction_on
+from gateway.admin.page import ROWS_MAX, Page
+from gateway.authenticate.key import Peppers
+from gateway.dev.files import read_json
+from gateway.errors import ConfigError
+from gateway.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from uuid import UUID
+
+    from gateway.admin.database import Database
+
+DEV_FILE: Final = Path(".penstock/dev.json")
+LISTED_MAX = 100_000
+"""How many rows a list shows; more is for the API, which has pages."""
+
+T = TypeVar("T")
+
+
+class Listed(Protocol):
+    """Anything that lists are made of."""
+
+    @property
+    def id(self) -> UUID:
+        """What the next page starts after."""
+
+
+L = TypeVar("L", bound=Listed)
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a command administers: the address of Postgres, with password, and what keys are signed with."""
+
+    address: str = field(repr=False)
+    peppers: Peppers
+
+    def run(self, work: Callable[[Database], Awaitable[T]]) -> T:
+        """Run `work` in one transaction and return what it returns. Raises GatewayError, ConfigError."""
+
+        async def connected() -> T:
+            async with transaction_on(self.address) as db:
+                return await work(db)
+
+        return asyncio.run(connected())
+
+
+def control(postgres_dsn: str | None) -> Control:
+    """Return what to administer, given the value of `--postgres-dsn`. Raises ConfigError saying what to set."""
+    settings = load_settings(postgres_dsn=postgres_dsn)
+    address = settings.require_postgres_dsn() if settings.postgres_dsn else _running_dev("postgres_dsn")
+    return Control(address, peppers_of(settings))
+
+
+def direct_address(postgres_dsn: str | None) -> str:
+    """Return the address past any pooler. A given `--postgres-dsn` is meant to be one. Raises ConfigError."""
+    settings = load_settings(postgres_dsn=postgres_dsn, postgres_direct_dsn=postgres_dsn)
+    if settings.postgres_dsn or settings.postgres_direct_dsn:
+        return settings.require_postgres_direct_dsn()
+    return _running_dev("postgres_dsn")
+
+
+def peppers_of(settings: Settings) -> Peppers:
+    """Return what keys are signed with. Raises ConfigError, never quoting a secret."""
+    try:
+        return Peppers.parse(settings.key_peppers.get_secret_value())
+    except ValueError as error:
+        raise ConfigError(f"PENSTOCK_KEY_PEPPERS: {error}") from None
+
+
+async def every(fetch: Callable[[Page], Awaitable[list[L]]]) -> list[L]:
+    """Return all rows of a list that comes in pages, up to `LISTED_MAX`."""
+    rows: list[L] = []
+    after: UUID | None = None
+    while len(rows) < LISTED_MAX:
+        page = await fetch(Page(after=after))
+        rows += page
+        if len(page) < ROWS_MAX:
+            break
+        after = page[-1].id
+    return rows
+
+
+def _running_dev(name: str) -> str:
+    try:
+        described = read_json(DEV_FILE)
+    except OSError:  # somebody else's folder
+        described = {}
+    pid, value = described.get("pid"), described.get(name)
+    if not (isinstance(pid, int) and pid > 0 and isinstance(value, str) and _is_running(pid)):
+        raise ConfigError(
+            "no database to work on: set PENSTOCK_POSTGRES_DSN or give --postgres-dsn,"
+            " or call this in a folder in which `penstock dev` is running"
+        )
+    return value
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True

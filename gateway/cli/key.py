@@ -1,0 +1,115 @@
+"""`penstock key`: API keys. The text of a key is shown once, when it is made."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.admin.keys import CreatedKey, NewApiKey, create_key, list_keys, revoke_key
+from gateway.admin.limits import LimitValues, Subject, set_limit
+from gateway.admin.scope import PLATFORM
+from gateway.admin.times import parse_lifetime
+from gateway.cli.connect import control, every
+from gateway.cli.options import Json, Organization, PostgresDsn, RequestsPerMinute, TokensPerMinute
+from gateway.cli.output import emit_json, emit_line, emit_table
+from gateway.domain.principal import Level
+
+if TYPE_CHECKING:
+    from gateway.admin.database import Database
+
+app = typer.Typer(help="API keys.", no_args_is_help=True)
+
+_Team = Annotated[str, typer.Option("--team", metavar="TEAM", help="Id or name of the team that the key belongs to.")]
+_User = Annotated[
+    str | None,
+    typer.Option("--user", metavar="USER", help="Id or name of the member who holds it; none: a service key."),
+]
+_Models = Annotated[
+    str | None, typer.Option("--models", metavar="A,B", help="The only models that it may use. Default: all.")
+]
+_ExpiresIn = Annotated[str | None, typer.Option("--expires-in", metavar="30d", help="How long it is valid: 30d, 12h.")]
+_Name = Annotated[str, typer.Option("--name", help="What it is for, as people will see it in lists.")]
+
+
+@app.command()
+def create(
+    *,
+    team: _Team,
+    org: Organization = None,
+    user: _User = None,
+    name: _Name = "",
+    models: _Models = None,
+    expires_in: _ExpiresIn = None,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    as_json: Json = False,
+    postgres_dsn: PostgresDsn = None,
+) -> None:
+    """Make a key for a team, and show it: it is not kept and cannot be shown again."""
+    wanted = NewApiKey(
+        team=team,
+        organization=org,
+        user=user,
+        name=name,
+        models=None if models is None else tuple(model.strip() for model in models.split(",")),
+        expires_in=None if expires_in is None else parse_lifetime(expires_in, "--expires-in"),
+    )
+    limits = LimitValues(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+    to = control(postgres_dsn)
+
+    async def make(db: "Database") -> CreatedKey:
+        made = await create_key(db, PLATFORM, to.peppers, wanted)
+        if limits:
+            await set_limit(db, PLATFORM, Subject(Level.KEY, str(made.about.id)), limits)
+        return made
+
+    made = to.run(make)
+    if as_json:
+        emit_json(asdict(made.about) | {"key": made.key})
+    else:
+        emit_line(f"key {made.about.public_id} of team {made.about.team} made; it is shown only now:")
+        emit_line(made.key)
+
+
+@app.command("list")
+def list_(
+    *,
+    org: Organization = None,
+    team: Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Id or name of a team.")] = None,
+    as_json: Json = False,
+    postgres_dsn: PostgresDsn = None,
+) -> None:
+    """List the keys, without their secrets."""
+    found = control(postgres_dsn).run(
+        lambda db: every(lambda page: list_keys(db, PLATFORM, page, organization=org, team=team))
+    )
+    found.sort(key=lambda key: (key.organization, key.team, key.created_at))
+    if as_json:
+        emit_json(found)
+        return
+    columns = {
+        "organization": "organization",
+        "team": "team",
+        "user": "user",
+        "name": "name",
+        "id": "public_id",
+        "status": "status",
+        "models": "models",
+        "expires": "expires_at",
+    }
+    emit_table(columns, found, empty="no keys; make one with: penstock key create --org ORG --team TEAM")
+
+
+@app.command()
+def revoke(
+    key: Annotated[str, typer.Argument(metavar="ID", help="Id of the key, in either form.")],
+    *,
+    as_json: Json = False,
+    postgres_dsn: PostgresDsn = None,
+) -> None:
+    """Revoke a key, for ever: every replica refuses it within a second. Harmless when it is revoked already."""
+    revoked = control(postgres_dsn).run(lambda db: revoke_key(db, PLATFORM, key))
+    if as_json:
+        emit_json(revoked)
+    else:
+        emit_line(f"key {revoked.public_id} of team {revoked.team} is revoked")

@@ -1,0 +1,65 @@
+"""Commands that are imported when they run: `penstock key list` must not pay for what `penstock serve` needs.
+
+Names and one-line helps stand in a table, so that `--help` and completion are complete without importing anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """A command or a group of commands. `target` is `module:name` of a function or of a Typer app."""
+
+    help: str
+    target: str
+    panel: str
+
+    def load(self, name: str) -> Any:
+        """Import the target and return it as the command `name` that Typer runs."""
+        module, _, attribute = self.target.partition(":")
+        target = getattr(import_module(module), attribute)
+        if not isinstance(target, typer.Typer):
+            function, target = target, typer.Typer(add_completion=False)
+            target.command()(function)
+        command = get_command(target)
+        command.name = name
+        return command
+
+
+_RUN, _TENANTS = "Run a gateway", "Tenants, keys, limits, usage"
+
+COMMANDS: Final = {
+    "dev": LazyCommand("Try Penstock here: servers, engines and a gateway.", "gateway.cli.dev:dev", _RUN),
+    "serve": LazyCommand("Serve one replica of the gateway.", "gateway.cli.serve:serve", _RUN),
+    "engine": LazyCommand("Run a simulated vLLM engine.", "gateway.cli.engine:engine", _RUN),
+    "migrate": LazyCommand("Bring the database to this release.", "gateway.cli.migrate:migrate", _RUN),
+    "check-config": LazyCommand(
+        "Say what is wrong with a penstock.yaml.", "gateway.cli.check_config:check_config", _RUN
+    ),
+    "org": LazyCommand("Organizations.", "gateway.cli.org:app", _TENANTS),
+    "team": LazyCommand("Teams of an organization.", "gateway.cli.team:app", _TENANTS),
+    "user": LazyCommand("Users of an organization, members of teams.", "gateway.cli.user:app", _TENANTS),
+    "key": LazyCommand("API keys.", "gateway.cli.key:app", _TENANTS),
+    "limit": LazyCommand("Requests and tokens per minute.", "gateway.cli.limit:app", _TENANTS),
+    "usage": LazyCommand("What was used, and what it cost.", "gateway.cli.usage:usage", _TENANTS),
+    "admin-key": LazyCommand("Keys of the control-plane API.", "gateway.cli.admin_key:app", _TENANTS),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are placeholders until one of them is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return what is to run, imported."""
+        name, placeholder, rest = super().resolve_command(ctx, args)
+        if name is None or placeholder is None:  # completion of a word that is no command
+            return name, placeholder, rest
+        return name, COMMANDS[name].load(name), rest

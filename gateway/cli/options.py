@@ -1,0 +1,31 @@
+"""Options that several commands share, so that they are named and explained the same everywhere."""
+
+from typing import Annotated, TypeAlias
+
+import typer
+
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer with one JSON document on standard output.")]
+
+PostgresDsn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--postgres-dsn",
+        metavar="ADDRESS",
+        help="Postgres of the gateway. Default: PENSTOCK_POSTGRES_DSN, else a `penstock dev` running in this folder.",
+    ),
+]
+
+Organization: TypeAlias = Annotated[
+    str | None, typer.Option("--org", metavar="ORG", help="Id or name of an organization.")
+]
+
+RequiredOrganization: TypeAlias = Annotated[
+    str, typer.Option("--org", metavar="ORG", help="Id or name of the organization that it belongs to.")
+]
+
+RequestsPerMinute: TypeAlias = Annotated[
+    int | None, typer.Option("--requests-per-minute", metavar="N", help="How many requests a minute.")
+]
+TokensPerMinute: TypeAlias = Annotated[
+    int | None, typer.Option("--tokens-per-minute", metavar="N", help="How many tokens a minute, prompt and output.")
+]

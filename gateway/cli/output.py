@@ -1,0 +1,64 @@
+"""What commands answer with: one JSON document for scripts, or a table for people.
+
+Names come from tenants, so nothing here interprets markup in them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+PIPE_COLUMNS = 1000
+"""Width of a table that is not shown on a terminal: nothing is wrapped or cut."""
+
+
+def emit_json(document: object) -> None:
+    """Write a document, dataclasses included, as indented JSON. Times are RFC 3339 in UTC."""
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def emit_table(columns: Mapping[str, str], rows: Iterable[object], *, empty: str) -> None:
+    """Write one line per row. `columns` maps the title of a column to the attribute that it shows."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in columns:
+        numeric = title.startswith(("requests", "tokens", "prompt", "cached", "completion", "cost", "estimated"))
+        table.add_column(title, overflow="fold", justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(Text(shown(getattr(row, attribute))) for attribute in columns.values()))
+    console = _console()
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(Text(empty))
+
+
+def emit_line(text: str) -> None:
+    """Write one line for people, exactly as it is."""
+    _console().print(Text(text), soft_wrap=True)
+
+
+def shown(value: object) -> str:
+    """Return a value for people: a dash for nothing, times to the minute in UTC, lists with commas."""
+    if value is None or value == "" or value == ():
+        return "-"
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%MZ")
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)

@@ -1,0 +1,69 @@
+"""Runs the command line and turns whatever goes wrong into one line on standard error and an exit code.
+
+0 is success, 1 a failure, 2 a call that cannot be understood, 130 an interrupt. No traceback and no secret is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import typer
+from typer.main import get_command
+
+from gateway.cli import build_app
+from gateway.errors import ConfigError, GatewayError, InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run `penstock` with these arguments (default: those of the process) and return the exit code."""
+    command = get_command(build_app())
+    try:
+        returned = command.main(args=arguments, prog_name="penstock", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _misused(error)
+    except (InvalidRequest, typer.BadParameter) as error:
+        return _fail(str(error), MISUSED)
+    except (GatewayError, ConfigError) as error:
+        return _fail(str(error), FAILED)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough; Python must not complain about it when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        return _fail(_fault(error), FAILED)
+    return returned if isinstance(returned, int) else 0
+
+
+def _misused(error: typer.TyperException) -> int:
+    """Say what is wrong with the call, and how to learn more. A call without a command is answered with the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)
+        return MISUSED
+    context = getattr(error, "ctx", None)
+    hint = f" (see: {context.command_path} --help)" if context is not None else ""
+    return _fail(" ".join(error.format_message().split()).rstrip(".") + hint, error.exit_code)
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"error: {message}", err=True)
+    return code
+
+
+def _fault(error: Exception) -> str:
+    """Name the place of a fault of ours; its text may hold what must not be shown."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "gateway" in frame.filename] or frames
+    return (
+        f"a fault in penstock itself: {type(error).__name__} at {ours[-1].filename}:{ours[-1].lineno}; please report it"
+    )
