@@ -7,5 +7,14 @@ variable or the line.
 from gateway.settings.config_file import load_config, parse_config
 from gateway.settings.problems import ConfigFileError, ConfigProblem
 from gateway.settings.process import Settings, load_settings
+from gateway.settings.watcher import ConfigWatcher
 
-__all__ = ["ConfigFileError", "ConfigProblem", "Settings", "load_config", "load_settings", "parse_config"]
+__all__ = [
+    "ConfigFileError",
+    "ConfigProblem",
+    "ConfigWatcher",
+    "Settings",
+    "load_config",
+    "load_settings",
+    "parse_config",
+]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from gateway.settings.problems import ConfigFileError, ConfigProblem
 from gateway.settings.references import reference_problems
 from gateway.settings.schema import Document, ModelEntry, PoolEntry, PriceEntry
 from gateway.settings.validation import validate
-from gateway.settings.yaml_tree import BYTES_MAX, Tree, joined, parse_tree
+from gateway.settings.yaml_tree import BYTES_MAX, PROBLEMS_MAX, Tree, joined, parse_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +57,7 @@ def parse_config(
     """
     tree = parse_tree(text, str(source))
     document, problems = validate(Document, tree)
-    problems.extend(reference_problems(tree))
+    problems.extend(islice(reference_problems(tree), PROBLEMS_MAX))
     if document is None or problems:
         raise ConfigFileError(str(source), problems)
     credentials = Credentials(os.environ if environ is None else environ, Path(source).parent)
@@ -65,7 +66,7 @@ def parse_config(
         for name, entry in document.pools.items()
     ]
     if credentials.problems:
-        raise ConfigFileError(str(source), list(_placed(credentials.problems, tree)))
+        raise ConfigFileError(str(source), _placed(credentials.problems, tree), credentials.files)
     models = [_model(name, entry) for name, entry in document.models.items()]
     return GatewayConfig.of(pools, models, credentials.files)
 

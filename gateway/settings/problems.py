@@ -13,10 +13,12 @@ from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from pydantic_core import ErrorDetails
 
 PROBLEMS_SHOWN_MAX = 100
+HINT_NAMES_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,10 +37,14 @@ class ConfigProblem:
 
 
 class ConfigFileError(ConfigError):
-    """penstock.yaml cannot be used. `problems` holds all that was found, in the order of the file."""
+    """penstock.yaml cannot be used. `problems` holds all that was found, in the order of the file.
 
-    def __init__(self, source: str, problems: Iterable[ConfigProblem]) -> None:
+    `secret_files` are the credential files it refers to, when it got as far as reading them: mending one may mend it.
+    """
+
+    def __init__(self, source: str, problems: Iterable[ConfigProblem], secret_files: Iterable[Path] = ()) -> None:
         self.source = source
+        self.secret_files = tuple(secret_files)
         self.problems = tuple(sorted(set(problems)))
         lines = [problem.render(source) for problem in self.problems[:PROBLEMS_SHOWN_MAX]]
         hidden = len(self.problems) - len(lines)
@@ -49,7 +55,8 @@ class ConfigFileError(ConfigError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the known name closest to `name`, or nothing when none is close."""
-    matches = difflib.get_close_matches(name[:100], sorted(known), n=1)
+    names = sorted(known)[:HINT_NAMES_MAX]  # comparing is slow: a hint is not worth seconds
+    matches = difflib.get_close_matches(name[:100], names, n=1)
     return f"; did you mean '{matches[0]}'?" if matches else ""
 
 
@@ -68,7 +75,6 @@ _NUMBER = "must be a number"
 _SENTENCES: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
     "missing": "is required",
     "extra_forbidden": "is not known",
-    "string_pattern_mismatch": "is not of the expected form",
     "int_type": _WHOLE,
     "int_parsing": _WHOLE,
     "int_parsing_size": _WHOLE + " of reasonable size",
@@ -87,9 +93,9 @@ _SENTENCES: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
     "model_attributes_type": "must be a mapping of keys to values",
     "greater_than_equal": lambda context: f"must be at least {context['ge']}",
     "less_than_equal": lambda context: f"must be at most {context['le']}",
-    "string_too_short": lambda context: f"must have at least {context['min_length']} characters",
+    "string_too_short": "must not be empty",
     "string_too_long": lambda context: f"must have at most {context['max_length']} characters",
-    "too_short": lambda context: f"must have at least {context['min_length']} entries",
+    "too_short": "must not be empty",
     "too_long": lambda context: f"must have at most {context['max_length']} entries",
     "literal_error": lambda context: f"must be {context['expected']}",
     "enum": lambda context: f"must be {context['expected']}",

@@ -95,7 +95,15 @@ def _endpoint(url: str) -> str:
     return f"{parts.scheme}://{host}{f':{port}' if port is not None else ''}{path.removesuffix('/v1')}"
 
 
-def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
+def _health_path(path: str) -> str:
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        raise ValueError("must be a path that starts with /, such as /health")
+    return path
+
+
+def _engines(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if not urls:
+        raise ValueError("must not be empty")
     if len(set(urls)) < len(urls):
         raise ValueError("lists the same engine twice")
     return urls
@@ -132,7 +140,7 @@ class TimeoutsEntry(Entry):
 class HealthEntry(Entry):
     """`health:` of a pool. `path: null` turns active probes off; left out, it follows the engine kind."""
 
-    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] | None = None
+    path: Annotated[str, Field(max_length=1024), AfterValidator(_health_path)] | None = None
     interval_s: Annotated[float, Field(ge=0.1, le=3600)] = 5.0
 
     def check(self, engine: EngineKind) -> HealthCheck:
@@ -145,7 +153,7 @@ class PoolEntry(Entry):
     """One pool under `pools:`. Credentials are referred to, never written here."""
 
     engine: EngineKind
-    endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1, max_length=ENDPOINTS_MAX), AfterValidator(_distinct)]
+    endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=ENDPOINTS_MAX), AfterValidator(_engines)]
     concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
     api_key_env: EnvName | None = None
     api_key_file: Annotated[str, Field(min_length=1, max_length=4096)] | None = None

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
+from gateway.settings.problems import listed
+
 POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
@@ -18,7 +20,7 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 def _check_address(address: SecretStr, schemes: tuple[str, ...], example: str) -> SecretStr:
     scheme, separator, _ = address.get_secret_value().partition("://")
     if not separator or scheme not in schemes:
-        raise ValueError(f"must start with {' or '.join(f'{name}://' for name in schemes)}, such as {example}")
+        raise ValueError(f"must start with {listed([f'{name}://' for name in schemes])}, such as {example}")
     try:
         _ = urlsplit(address.get_secret_value()).port
     except ValueError:  # its message may quote the address

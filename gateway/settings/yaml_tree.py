@@ -76,7 +76,7 @@ def parse_tree(text: str, source: str) -> Tree:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        message = f"is not YAML: {error.problem or error.context or 'it cannot be read'}"
+        message = f"cannot be read as YAML: {error.problem or error.context or 'unknown form'}"
         raise ConfigFileError(source, [ConfigProblem(line, column, "", message)]) from None
     except ReaderError as error:
         before = text[: error.position]
@@ -93,13 +93,17 @@ def parse_tree(text: str, source: str) -> Tree:
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """Refuses deep nesting while composing: the composer recurses, and a megabyte of `[` must not end in its stack."""
+    """Stops at the bounds while composing: the composer recurses, and a megabyte of `[` must not end in its stack."""
 
     depth = 0
+    nodes = 0
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        self.nodes += 1
+        mark = parent.start_mark if parent else None
+        if self.nodes > NODES_MAX:
+            raise yaml.MarkedYAMLError(problem=f"more than {NODES_MAX} entries", problem_mark=mark)
         if self.depth >= DEPTH_MAX:
-            mark = parent.start_mark if parent else None
             raise yaml.MarkedYAMLError(problem=f"nested more than {DEPTH_MAX} deep", problem_mark=mark)
         self.depth += 1
         try:
