@@ -93,6 +93,11 @@ class EngineProcess:
         answer: dict[str, Any] = json.loads(self._ask("GET", "/sim/state"))
         return answer
 
+    def counters(self) -> dict[str, Any]:
+        """Return `/sim/counters`: received, finished, failed, aborted, running, waiting, generated_tokens …"""
+        answer: dict[str, Any] = json.loads(self._ask("GET", "/sim/counters"))
+        return answer
+
     def control(self, **options: float | str | bool | None) -> dict[str, Any]:
         """Set options for all later requests (`None`: as at the start) and return all that hold now."""
         answer: dict[str, Any] = json.loads(self._ask("POST", "/sim/control", json.dumps(options).encode()))
@@ -108,14 +113,16 @@ class EngineProcess:
         return samples
 
     def wait_for(self, met: Callable[[dict[str, Any]], bool], timeout_s: float = 5.0) -> dict[str, Any]:
-        """Return the first state for which `met` holds. Raises AssertionError after `timeout_s`. Blocks the thread."""
+        """Return the first counters for which `met` holds. Raises AssertionError after `timeout_s`.
+
+        Blocks the thread: in a coroutine, call it through `asyncio.to_thread`.
+        """
         deadline_s = time.monotonic() + timeout_s
-        while not met(state := self.state()):
+        while not met(counters := self.counters()):
             if time.monotonic() > deadline_s:
-                state["requests"] = state["requests"][-1:]
-                raise AssertionError(f"the engine did not get there within {timeout_s} s: {state}")
+                raise AssertionError(f"the engine did not get there within {timeout_s} s: {counters}")
             time.sleep(POLL_S)
-        return state
+        return counters
 
     def _arguments(self) -> list[str]:
         arguments = [f"--model={model}" for model in self._models]

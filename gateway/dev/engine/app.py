@@ -41,6 +41,7 @@ AROUND: dict[tuple[str, str], Around] = {
     ("GET", "/metrics"): control.metrics,
     ("POST", "/tokenize"): control.tokenize,
     ("POST", "/sim/control"): control.control,
+    ("GET", "/sim/counters"): control.counters,
     ("GET", "/sim/state"): control.state,
 }
 PATHS = {*INFERENCE, *(path for _, path in AROUND)}
@@ -94,10 +95,12 @@ class EngineApp:
             async with cancelled_by_hang_up(receive):
                 await endpoint(self.engine, incoming, send)
             outcome = "finished"
+        except ClientGone:
+            raise
         except EngineError as error:
             outcome, record.status = "failed", error.status
             raise
-        except EngineReset:
+        except Exception:
             outcome = "failed"
             raise
         finally:

@@ -52,13 +52,13 @@ def engine(
             reasoning_tokens=reasoning_tokens,
         ),
     )
-    console = Console(stderr=True)
     try:
         listener = bind(host, port) if listen_fd is None else socket.socket(fileno=listen_fd)
     except OSError as error:
-        console.print(f"cannot serve on {host}:{port}: {error.strerror}", style="red")
+        Console(stderr=True).print(f"cannot serve on {host}:{port}: {error.strerror}", style="red", soft_wrap=True)
         raise typer.Exit(1) from error
     address = listener.getsockname()
     shown_host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    console.print(f"Simulated engine on http://{shown_host}:{address[1]}/v1 serves {', '.join(options.models)}")
+    said = f"Simulated engine on http://{shown_host}:{address[1]}/v1 serves {', '.join(options.models)}"
+    Console().print(said, soft_wrap=True, highlight=False)
     serve(options, listener)

@@ -1,6 +1,6 @@
 """The endpoints around inference: health, models, tokenizer, metrics, and what only a simulated engine has.
 
-`POST /sim/control` changes the behaviour of the process, `GET /sim/state` tells counters and the last requests.
+`POST /sim/control` changes the behaviour of the process, `GET /sim/counters` and `GET /sim/state` tell what it did.
 """
 
 from typing import Any
@@ -68,6 +68,11 @@ async def control(engine: Engine, body: bytes, send: Send) -> None:
     """POST /sim/control: set options for all later requests; answers with all of them."""
     engine.behaviour = decode(body, Overrides).over(engine.behaviour, engine.options.behaviour)
     await respond(send, 200, msgspec.json.encode(engine.behaviour))
+
+
+async def counters(engine: Engine, _body: bytes, send: Send) -> None:
+    """GET /sim/counters: the numbers alone, cheap enough to be asked for often."""
+    await respond(send, 200, msgspec.json.encode(engine.counters))
 
 
 async def state(engine: Engine, _body: bytes, send: Send) -> None:

@@ -70,11 +70,22 @@ class Engine:
         if name not in self.options.models:
             raise unknown_model(name)
 
+    def admit(self, model: str, behaviour: Behaviour) -> None:
+        """Refuse what must be refused before an answer starts.
+
+        Raises EngineError: the one that was ordered, 404 for an unknown model, 503 when too many wait.
+        """
+        if behaviour.status is not None:
+            raise EngineError(behaviour.status, "a simulated error", retry_after_s=behaviour.retry_after)
+        self.check_model(model)
+        if self.counters.waiting >= WAITING_MAX:
+            raise EngineError(503, "too many requests are waiting")
+
     async def generate(self, job: Job) -> AsyncGenerator[range, None]:
         """Yield the positions of the tokens just generated, in order, from the first to the last of the longest answer.
 
         A stream gets one position at a time; otherwise as many as fell due. Position `p` means the p-th token of each
-        answer that long. Raises EngineError 503 when too many wait. Must be closed (`contextlib.aclosing`).
+        answer that long. Must be closed (`contextlib.aclosing`).
         """
         async with self._slot():
             self.counters.kv_tokens += job.prompt_tokens
@@ -94,8 +105,6 @@ class Engine:
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
         counters = self.counters
-        if counters.waiting >= WAITING_MAX:
-            raise EngineError(503, "too many requests are waiting")
         counters.waiting += 1
         try:
             await self._slots.acquire()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from gateway.dev.engine.core import Engine, Job
-from gateway.dev.engine.errors import EngineError, EngineReset, bad_request, context_too_long
+from gateway.dev.engine.errors import EngineReset, bad_request, context_too_long
 from gateway.dev.engine.generating import Incoming
 from gateway.dev.engine.http import Send, respond
 from gateway.dev.engine.requests import EmbeddingRequest, decode, prompts_of
@@ -22,9 +22,7 @@ async def embeddings(engine: Engine, incoming: Incoming, send: Send) -> None:
     """Answer an embedding request. Raises EngineError for what it cannot embed."""
     request = decode(incoming.body, EmbeddingRequest)
     behaviour = engine.behaviour_for(request.sim, incoming.header_overrides)
-    if behaviour.status is not None:
-        raise EngineError(behaviour.status, "a simulated error", retry_after_s=behaviour.retry_after)
-    engine.check_model(request.model)
+    engine.admit(request.model, behaviour)
     if request.encoding_format not in ("float", "base64"):
         raise bad_request("encoding_format must be float or base64", param="encoding_format")
     texts = [item.encode() if isinstance(item, str) else bytes_of_ids(item) for item in prompts_of(request.input)]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.dev.engine.core import Engine, Job
-from gateway.dev.engine.errors import EngineError, EngineReset, bad_request, context_too_long
+from gateway.dev.engine.errors import EngineReset, bad_request, context_too_long
 from gateway.dev.engine.generation import Answer, Wanted, answer, seed_of
 from gateway.dev.engine.http import EVENT_STREAM, Send, respond
 from gateway.dev.engine.options import Behaviour, Overrides
@@ -71,11 +71,9 @@ async def completions(engine: Engine, incoming: Incoming, send: Send) -> None:
 
 
 def _admitted(engine: Engine, request: GenerationRequest, incoming: Incoming) -> Behaviour:
-    """Return how to answer. Raises EngineError for an error that was ordered and for an unknown model."""
+    """Return how to answer. Raises EngineError as `Engine.admit` does."""
     behaviour = engine.behaviour_for(request.sim, incoming.header_overrides)
-    if behaviour.status is not None:
-        raise EngineError(behaviour.status, "a simulated error", retry_after_s=behaviour.retry_after)
-    engine.check_model(request.model)
+    engine.admit(request.model, behaviour)
     return behaviour
 
 

@@ -4,6 +4,7 @@ Unknown fields are ignored, as are sampling parameters that mean nothing without
 logprobs, guided decoding). A field of the wrong type is a 400 that names its path.
 """
 
+import re
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -21,6 +22,9 @@ _Choices = Annotated[int, Meta(ge=1, le=CHOICES_MAX)]
 _Positive = Annotated[int, Meta(ge=1)]
 _Stop = Annotated[str, Meta(min_length=1)]
 _Stops = str | Annotated[list[_Stop], Meta(max_length=STOPS_MAX)] | None
+
+_PATH = re.compile(r"at `\$\.(\w+)")
+_MISSING = re.compile(r"missing required field `(\w+)`")
 
 R = TypeVar("R")
 
@@ -158,12 +162,8 @@ def decode(body: bytes, kind: type[R]) -> R:
 
 def _field_of(message: str) -> str | None:
     """Return the top-level field that a validation message complains of, if it names one."""
-    _, _, path = message.rpartition("$.")
-    field = path.partition(".")[0].partition("[")[0].rstrip("`")
-    if field:
-        return field
-    _, _, missing = message.partition("missing required field `")
-    return missing.rstrip("`") or None
+    found = _PATH.search(message) or _MISSING.search(message)
+    return found[1] if found else None
 
 
 def prompts_of(value: str | list[str | int | list[int]]) -> list[str | list[int]]:

@@ -20,6 +20,7 @@ from gateway.dev.engine.requests import ChatRequest, NamedToolChoice, Tool
 
 CALLS_MAX = 16
 SCHEMA_DEPTH_MAX = 8
+ITEMS_MAX = 16
 # The part of a message that is searched: a pasted file is no order.
 ORDER_CHARS_MAX = 65_536
 
@@ -77,11 +78,14 @@ def _ordered(order: str, tools: Mapping[str, Tool]) -> Iterator[ToolCall]:
 
 
 def _json_at(text: str, start: int) -> dict[str, Any] | None:
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    """Return the object at `start`, also where its quotes are escaped: OpenCode quotes what is typed at its prompt."""
+    for candidate in (text[start:], text[start:].replace('\\"', '"')):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(candidate)
+        except (ValueError, RecursionError):
+            continue
+        return value if isinstance(value, dict) else None
+    return None
 
 
 def _call(tool: Tool, arguments: Mapping[str, Any]) -> ToolCall:
@@ -90,9 +94,15 @@ def _call(tool: Tool, arguments: Mapping[str, Any]) -> ToolCall:
 
 
 def _made_arguments(tool: Tool, value: str) -> dict[str, Any]:
-    """Return arguments that the tool's schema accepts, with `value` in every required text."""
-    schema = msgspec.json.decode(tool.function.parameters)
-    made = _made(schema, value, SCHEMA_DEPTH_MAX) if isinstance(schema, dict) else {}
+    """Return arguments that the tool's schema accepts, with `value` in every required text.
+
+    Raises EngineError 400 when `parameters` are no JSON schema.
+    """
+    try:
+        schema = msgspec.json.decode(tool.function.parameters)
+        made = _made(schema, value, SCHEMA_DEPTH_MAX) if isinstance(schema, dict) else {}
+    except (AttributeError, TypeError, LookupError) as error:
+        raise bad_request(f"the parameters of {tool.function.name} are no JSON schema", param="tools") from error
     return made if isinstance(made, dict) else {}
 
 
@@ -114,7 +124,7 @@ def _made(schema: Any, value: str, depth: int) -> Any:
         required: Sequence[str] = schema.get("required") or ()
         return {name: _made(properties.get(name), value, depth - 1) for name in required}
     if kind == "array":
-        return [_made(schema.get("items"), value, depth - 1) for _ in range(schema.get("minItems", 0))][:CALLS_MAX]
+        return [_made(schema.get("items"), value, depth - 1) for _ in range(min(schema.get("minItems", 0), ITEMS_MAX))]
     if kind in ("number", "integer"):
-        return schema.get("minimum", 0)
+        return max(0, schema.get("minimum", 0), schema.get("exclusiveMinimum", -1) + 1)
     return {"boolean": False, "null": None}.get(str(kind), value)

@@ -4,6 +4,7 @@ What is constant in the chunks of a stream (id, model, time) is serialised once,
 escape and a join. Field order and presence follow vLLM.
 """
 
+import abc
 import time
 import uuid
 from typing import Any
@@ -17,7 +18,7 @@ DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
-class Wire:
+class Wire(abc.ABC):
     """One answer's serialiser; `ChatWire` and `TextWire` know the two shapes."""
 
     id_prefix = ""
@@ -36,17 +37,17 @@ class Wire:
             _encode(model),
         )
 
+    @abc.abstractmethod
     def opening(self, job: Job, index: int) -> bytes | None:
         """Return the event before the first token of a choice, `None` where there is none."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def chunk(self, job: Job, index: int, position: int) -> bytes | None:
         """Return the event of one token, `None` for a token that makes none or is beyond the answer's end."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def choice(self, answer: Answer, index: int) -> dict[str, Any]:
         """Return one choice of a whole answer."""
-        raise NotImplementedError
 
     def usage_chunk(self, job: Job) -> bytes:
         """Return the extra event with the usage and no choices."""
