@@ -107,6 +107,7 @@ def test_a_reset_is_a_reset_and_not_an_end(engine: EngineProcess) -> None:
         ("POST", "/v1/chat/completions", b"[]", 400),
         ("POST", "/v1/chat/completions", b'{"model": "sim"}', 400),
         ("POST", "/v1/completions", b'{"model": "sim", "prompt": "a", "echo": true}', 400),
+        ("POST", "/v1/completions", b'{"model": "sim", "prompt": ["a", "b"], "n": 128}', 400),
         ("POST", "/v1/embeddings", b'{"model": "sim", "input": []}', 400),
         ("POST", "/v1/embeddings", b'{"model": "sim", "input": "a", "encoding_format": "x"}', 400),
         ("POST", "/tokenize", b"{}", 400),

@@ -15,7 +15,14 @@ from gateway.dev.engine.http import EVENT_STREAM, Send, respond
 from gateway.dev.engine.options import Behaviour, Overrides
 from gateway.dev.engine.prompt import render_chat
 from gateway.dev.engine.records import Record
-from gateway.dev.engine.requests import ChatRequest, CompletionRequest, GenerationRequest, decode, prompts_of
+from gateway.dev.engine.requests import (
+    CHOICES_MAX,
+    ChatRequest,
+    CompletionRequest,
+    GenerationRequest,
+    decode,
+    prompts_of,
+)
 from gateway.dev.engine.tokenizer import TOKEN_BYTES, bytes_of_ids, count_tokens
 from gateway.dev.engine.tools import ToolCall, calls_for
 from gateway.dev.engine.wire import DONE, ChatWire, TextWire, Wire
@@ -56,9 +63,12 @@ async def completions(engine: Engine, incoming: Incoming, send: Send) -> None:
     behaviour = _admitted(engine, request, incoming)
     if request.echo:
         raise bad_request("echo is not simulated", param="echo")
+    given = prompts_of(request.prompt)
+    if len(given) * (request.n or 1) > CHOICES_MAX:
+        raise bad_request(f"at most {CHOICES_MAX} choices over all prompts", param="prompt")
     answers: list[Answer] = []
     prompts: list[bytes] = []
-    for item in prompts_of(request.prompt):
+    for item in given:
         prompt = item.encode() if isinstance(item, str) else bytes_of_ids(item)
         bound = _output_bound(engine, count_tokens(prompt), request.max_tokens, "prompt")
         answers.extend(answer(_wanted(request, behaviour, prompt, bound, index)) for index in range(request.n or 1))
