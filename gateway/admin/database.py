@@ -18,10 +18,10 @@ from gateway.storage.dsn import asyncpg_dsn, redacted
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from asyncpg.pool import PoolConnectionProxy
+Database: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+"""A connection inside a transaction: what service functions take."""
 
-    Database: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
-    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 CONNECT_TIMEOUT_S = 4.0
 """How long a person waits to be told that Postgres is away, and a request for a free connection."""

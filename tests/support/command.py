@@ -1,0 +1,57 @@
+"""Runs the real `penstock` command as a process, in a folder and an environment of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parent.parent.parent
+COMMAND_S_MAX = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on standard output of a command that succeeded and said nothing else."""
+        assert (self.code, self.err) == (0, ""), self
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Penstock:
+    """`penstock` in `folder`, with `variables` set and no other PENSTOCK_ variable."""
+
+    folder: Path
+    variables: dict[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment that the command runs in."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+        return inherited | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "NO_COLOR": "1"} | self.variables
+
+    def __call__(self, *arguments: str) -> Outcome:
+        """Run the command to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMMAND_S_MAX,
+            check=False,
+            encoding="utf-8",
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
