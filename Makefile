@@ -1,0 +1,49 @@
+# Penstock: every target works on a fresh clone with Python 3.11 or newer, as root or not. `make help` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help run install install-test check test bench demo-opencode lock clean
+
+BIN := .venv/bin
+COVERAGE_MIN := 90
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra dev-servers --group build
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: install ## Run everything here: PostgreSQL, Redis, two simulated engines, the gateway (ARGS="--port 8081 ...")
+	@$(BIN)/penstock dev $(ARGS)
+
+install: ## Make .venv from the lock file (done by the other targets when it is needed)
+	@scripts/install run
+
+install-test:
+	@scripts/install test
+
+check: install-test ## Style, types, import rules and house tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/house
+
+test: install-test ## The whole test suite, with coverage (ARGS="-k name" for a part of it)
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report $(if $(ARGS),,--fail-under=$(COVERAGE_MIN))
+
+bench: install ## Measure speed on this machine (ARGS="--help" lists what there is)
+	@$(BIN)/python -m bench $(ARGS)
+
+demo-opencode: install-test ## Let the real OpenCode work through the gateway, then compare ledger and engine
+	@$(BIN)/python -m tests.contract.opencode_demo $(ARGS)
+
+lock: ## Pin all dependencies again, with hashes (needs uv)
+	@command -v uv >/dev/null || { echo "uv is missing: pip install uv, or see https://docs.astral.sh/uv"; exit 1; }
+	$(LOCK) --upgrade pyproject.toml -o requirements/run.txt
+	$(LOCK) --upgrade --group test --constraint requirements/run.txt pyproject.toml -o requirements/test.txt
+
+clean: ## Remove .venv and all caches; the data of `make run` in .penstock stays
+	rm -rf .venv .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist htmlcov bench/build bench/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
