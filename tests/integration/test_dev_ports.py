@@ -1,0 +1,58 @@
+"""Ports: remembered while they are free, refused by name when they were asked for and are not."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.dev.errors import DevServerError
+from gateway.dev.files import LOOPBACK, free_port, port_is_free
+from gateway.dev.options import DevOptions
+from gateway.dev.ports import await_previous, choose_ports
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_ports_stay_the_same_while_they_are_free(tmp_path: Path) -> None:
+    options = DevOptions(tmp_path, port=0, engines=2)
+    first = choose_ports(options)
+    assert len({first.gateway, first.metrics, *first.engines}) == 4
+    assert choose_ports(options) == first
+    more = choose_ports(DevOptions(tmp_path, port=0, engines=3))
+    assert more.engines[:2] == first.engines
+    with socket.create_server((LOOPBACK, first.engines[0])):
+        moved = choose_ports(options)
+    assert moved.engines[0] != first.engines[0]
+    assert moved.engines[1] == first.engines[1]
+
+
+def test_a_taken_port_that_was_asked_for_is_refused_by_name(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        taken = server.getsockname()[1]
+        with pytest.raises(DevServerError, match=f"port {taken} is in use.* with --port"):
+            choose_ports(DevOptions(tmp_path, port=taken))
+        with pytest.raises(DevServerError, match=f"port {taken} is in use.* with --metrics-port"):
+            choose_ports(DevOptions(tmp_path, port=0, metrics_port=taken))
+    free = free_port()
+    with pytest.raises(DevServerError, match="must differ"):
+        choose_ports(DevOptions(tmp_path, port=free, metrics_port=free))
+
+
+def test_waits_until_what_a_killed_start_left_has_gone(tmp_path: Path) -> None:
+    ports = choose_ports(DevOptions(tmp_path, port=0))
+    with socket.create_server((LOOPBACK, ports.gateway)) as left:
+        release = threading.Timer(0.2, left.close)
+        release.start()
+        await_previous(tmp_path)
+        assert port_is_free(ports.gateway)
+        release.join()
+
+
+def test_damaged_notes_are_as_good_as_none(tmp_path: Path) -> None:
+    (tmp_path / "ports.json").write_text('{"gateway": "x", "metrics": -1, "engines": 7}')
+    await_previous(tmp_path)
+    assert choose_ports(DevOptions(tmp_path, port=0)).gateway > 0
