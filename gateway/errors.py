@@ -6,8 +6,6 @@ A message is one sentence for the caller: no key, no prompt text, no address of 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class GatewayError(Exception):
     """Base of everything the gateway refuses or fails with.
@@ -20,9 +18,9 @@ class GatewayError(Exception):
         param: the request field that is at fault.
     """
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
-    kind: ClassVar[str] = "server_error"
+    status: int = 500
+    code: str = "internal_error"
+    kind: str = "server_error"
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -114,9 +112,23 @@ class HeadersTooLarge(GatewayError):
 
 
 class UpstreamRefused(GatewayError):
-    """The engine refused the request as it stands. `upstream_status` is relayed when it is the caller's to mend."""
+    """The engine refused the request as it stands: its own status, code and words are relayed."""
 
     status, code, kind = 400, "upstream_refused", "invalid_request_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str | None = None,
+        kind: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, param=param)
+        self.status = status
+        self.code = code or type(self).code
+        self.kind = kind or type(self).kind
 
 
 class UpstreamBusy(GatewayError):

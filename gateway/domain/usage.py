@@ -37,5 +37,10 @@ class TokenUsage:
         """Prompt tokens that the engine had to compute."""
         return max(self.prompt - self.cached, 0)
 
+    @property
+    def exact(self) -> bool:
+        """Whether the engine itself counted."""
+        return self.coverage is Coverage.EXACT
+
 
 NO_USAGE = TokenUsage()

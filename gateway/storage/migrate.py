@@ -94,3 +94,10 @@ async def current_revision(direct_dsn: str) -> str | None:
             return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
     finally:
         await engine.dispose()
+
+
+def is_older(revision: str) -> bool:
+    """Return whether `revision` comes before this release's newest; one that it does not know is a later release's."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    known = {script.revision for script in scripts.walk_revisions()}
+    return revision in known and revision != scripts.get_current_head()

@@ -1,0 +1,80 @@
+"""The outermost layer of the control-plane API: bounded bodies in bounded time, a request id, and never a traceback.
+
+Bodies here are small, so each is read whole before anything looks at it; what is too large or too slow is answered at
+once and never parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.admin.rendering import error_response
+from gateway.errors import BodyTooLarge, GatewayError, InternalError, RequestTimeout
+from gateway.units import new_event_id
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY_BYTES_MAX = 64 * 1024
+BODY_TIMEOUT_S = 10.0
+
+_log = structlog.get_logger("penstock.admin")
+
+
+class Bounds:
+    """ASGI middleware around an app that may raise anything before it has answered."""
+
+    def __init__(self, app: ASGIApp, *, body_timeout_s: float = BODY_TIMEOUT_S) -> None:
+        self._app = app
+        self._body_timeout_s = body_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; other kinds of connection pass."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = str(new_event_id())
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+            await send(message)
+
+        try:
+            await self._app(scope, await self._read(receive), send_with_id)
+        except GatewayError as error:
+            await error_response(error)(scope, receive, send_with_id)
+        except Exception:
+            _log.exception("admin request failed", request_id=request_id, method=scope["method"], path=scope["path"])
+            if not started:
+                fault = InternalError(f"a fault of the gateway; its log tells more under request {request_id}")
+                await error_response(fault)(scope, receive, send_with_id)
+
+    async def _read(self, receive: Receive) -> Receive:
+        """Return a `receive` that replays the whole body. Raises BodyTooLarge, RequestTimeout."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        break
+                    body += message.get("body", b"")
+                    if len(body) > BODY_BYTES_MAX:
+                        raise BodyTooLarge(f"the body is larger than {BODY_BYTES_MAX} bytes")
+                    if not message.get("more_body"):
+                        break
+        except TimeoutError:
+            raise RequestTimeout(f"the body did not arrive within {self._body_timeout_s:g} s") from None
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Message:
+            return whole.pop() if whole else await receive()
+
+        return replay

@@ -1,0 +1,76 @@
+"""Errors of the control-plane API as HTTP: OpenAI's shape, whatever raised them.
+
+What validation says is kept to the field and a sentence; values that were sent are never quoted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from gateway.errors import GatewayError, InternalError, InvalidKey, InvalidRequest, MethodNotAllowed, NotFound
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.requests import Request
+
+FIELD_CHARS_MAX = 100
+
+
+def error_response(error: GatewayError) -> JSONResponse:
+    """Return the answer that tells an error."""
+    headers = {"cache-control": "no-store"}
+    if isinstance(error, InvalidKey):
+        headers["www-authenticate"] = "Bearer"
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    body = {"message": error.message, "type": error.kind, "code": error.code, "param": error.param}
+    return JSONResponse({"error": body}, error.status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a GatewayError's answer."""
+
+    async def gateway_error(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, GatewayError), "registered for these"
+        return error_response(error)
+
+    async def validation_error(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError), "registered for these"
+        return error_response(from_validation(error))
+
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException), "registered for these"
+        return error_response(_from_status(request, error.status_code))
+
+    app.add_exception_handler(GatewayError, gateway_error)
+    app.add_exception_handler(RequestValidationError, validation_error)
+    app.add_exception_handler(HTTPException, http_error)
+
+
+def from_validation(error: RequestValidationError) -> InvalidRequest:
+    """Return the first thing that is wrong with a request, naming its field."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return InvalidRequest("the body is not valid JSON")
+    field = ".".join(str(step) for step in first["loc"][1:])
+    # A field's name may come from the caller: nothing unprintable, nothing endless.
+    field = field[:FIELD_CHARS_MAX].encode("ascii", "backslashreplace").decode()
+    if not field:
+        return InvalidRequest("the body must be a JSON object, sent as application/json")
+    message = "is not a known field" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}"
+    return InvalidRequest(f"{field} {message}", param=field)
+
+
+def _from_status(request: Request, status: int) -> GatewayError:
+    """Return what the framework itself refuses as one of ours."""
+    if status == MethodNotAllowed.status:
+        return MethodNotAllowed(f"{request.method} is not possible here")
+    if status == NotFound.status:
+        return NotFound("no such route")
+    if status < 500:
+        return InvalidRequest("the body cannot be read as JSON")
+    return InternalError("a fault of the gateway")

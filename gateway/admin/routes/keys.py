@@ -1,0 +1,106 @@
+"""/admin/v1/keys"""
+
+import datetime as dt
+from dataclasses import asdict
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+
+from gateway.admin.keys import NewApiKey, create_key, list_keys, revoke_key
+from gateway.admin.limits import LimitValues, Subject, set_limit
+from gateway.admin.names import MODELS_MAX
+from gateway.admin.routes.context import (
+    ControlDep,
+    Listing,
+    OrganizationQuery,
+    PageDep,
+    Reference,
+    ScopeDep,
+    Shown,
+    Wanted,
+)
+from gateway.admin.times import parse_lifetime
+from gateway.domain.principal import Level
+
+router = APIRouter(prefix="/keys", tags=["keys"])
+
+
+class NewKey(Wanted):
+    """What a key is made of. `user` null: a service key. `models` null: every model. `expires_in` like 30d, 12h."""
+
+    team: Reference
+    organization: Reference | None = None
+    user: Reference | None = None
+    name: str = ""
+    models: Annotated[list[str], Field(max_length=MODELS_MAX)] | None = None
+    expires_in: Annotated[str, Field(max_length=20)] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+class KeyShown(Shown):
+    """A key without its secret."""
+
+    id: UUID
+    public_id: str
+    name: str
+    status: Literal["active", "expired", "revoked"]
+    organization_id: UUID
+    organization: str
+    team_id: UUID
+    team: str
+    user_id: UUID | None
+    user: str | None
+    models: list[str] | None
+    expires_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+    created_at: dt.datetime
+
+
+class CreatedKeyShown(KeyShown):
+    """A key just made; `key` is shown only now."""
+
+    key: str
+
+
+@router.get("")
+async def index(
+    control: ControlDep,
+    scope: ScopeDep,
+    page: PageDep,
+    organization: OrganizationQuery = None,
+    team: Annotated[str | None, Query(max_length=200, description="Id or name of one team.")] = None,
+) -> Listing[KeyShown]:
+    """List keys, without their secrets."""
+    async with control.transaction() as db:
+        rows = await list_keys(db, scope, page, organization=organization, team=team)
+    return Listing[KeyShown].of(rows, page)
+
+
+@router.post("", status_code=201)
+async def create(control: ControlDep, scope: ScopeDep, wanted: NewKey) -> CreatedKeyShown:
+    """Make a key, and show it this once."""
+    new = NewApiKey(
+        team=wanted.team,
+        organization=wanted.organization,
+        user=wanted.user,
+        name=wanted.name,
+        models=None if wanted.models is None else tuple(wanted.models),
+        expires_in=None if wanted.expires_in is None else parse_lifetime(wanted.expires_in),
+    )
+    limits = LimitValues(requests_per_minute=wanted.requests_per_minute, tokens_per_minute=wanted.tokens_per_minute)
+    async with control.transaction() as db:
+        made = await create_key(db, scope, control.peppers, new)
+        if limits:
+            await set_limit(db, scope, Subject(Level.KEY, str(made.about.id)), limits)
+    return CreatedKeyShown.model_validate(asdict(made.about) | {"key": made.key})
+
+
+@router.delete("/{key}")
+async def revoke(control: ControlDep, scope: ScopeDep, key: Annotated[str, Path(max_length=200)]) -> KeyShown:
+    """Revoke a key (id or public id), for ever; harmless when it is revoked already."""
+    async with control.transaction() as db:
+        revoked = await revoke_key(db, scope, key)
+    return KeyShown.model_validate(revoked)

@@ -1,0 +1,94 @@
+"""/admin/v1/limits"""
+
+import datetime as dt
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from gateway.admin.limits import LimitValues, Subject, clear_limit, list_limits, set_limit
+from gateway.admin.routes.context import (
+    ControlDep,
+    Listing,
+    OrganizationQuery,
+    PageDep,
+    Reference,
+    ScopeDep,
+    Shown,
+    Wanted,
+)
+from gateway.domain.principal import Level
+
+router = APIRouter(prefix="/limits", tags=["limits"])
+
+
+class NewLimit(Wanted):
+    """A limit on a subject (id or name) at a level, for one model or for all. Values not given are kept."""
+
+    level: Annotated[Level, Field(strict=False)]
+    subject: Reference
+    organization: Reference | None = None
+    model: str | None = None
+    requests_per_minute: int | None = None
+    requests_burst: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_burst: int | None = None
+
+
+class LimitShown(Shown):
+    """A limit. `subject` is a name; `model` null: every model."""
+
+    id: UUID
+    level: Level
+    subject_id: UUID
+    subject: str
+    organization_id: UUID
+    organization: str
+    model: str | None
+    requests_per_minute: int | None
+    requests_burst: int | None
+    tokens_per_minute: int | None
+    tokens_burst: int | None
+    created_at: dt.datetime
+
+
+class Removed(BaseModel):
+    """How many limits were removed: 0 or 1."""
+
+    removed: int
+
+
+@router.get("")
+async def index(
+    control: ControlDep, scope: ScopeDep, page: PageDep, organization: OrganizationQuery = None
+) -> Listing[LimitShown]:
+    """List limits."""
+    async with control.transaction() as db:
+        return Listing[LimitShown].of(await list_limits(db, scope, page, organization=organization), page)
+
+
+@router.post("")
+async def set_(control: ControlDep, scope: ScopeDep, wanted: NewLimit) -> LimitShown:
+    """Make or change a limit."""
+    values = LimitValues(
+        wanted.requests_per_minute, wanted.requests_burst, wanted.tokens_per_minute, wanted.tokens_burst
+    )
+    subject = Subject(wanted.level, wanted.subject, wanted.organization)
+    async with control.transaction() as db:
+        rule = await set_limit(db, scope, subject, values, model=wanted.model)
+    return LimitShown.model_validate(rule)
+
+
+@router.delete("")
+async def clear(
+    control: ControlDep,
+    scope: ScopeDep,
+    level: Level,
+    subject: Annotated[str, Query(max_length=200)],
+    organization: OrganizationQuery = None,
+    model: Annotated[str | None, Query(max_length=200)] = None,
+) -> Removed:
+    """Remove the limit of a subject: the one for `model`, or the one for every model."""
+    async with control.transaction() as db:
+        return Removed(removed=await clear_limit(db, scope, Subject(level, subject, organization), model=model))

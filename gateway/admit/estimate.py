@@ -1,0 +1,90 @@
+"""What a request will probably use, before it runs: prompt tokens from its size, completion tokens from experience.
+
+Estimates only decide what is reserved; settling replaces them by what was used. Both figures are learnt per model from
+the engines' own counts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+DEFAULT_BYTES_PER_TOKEN = 4.0
+DEFAULT_OUTPUT_TOKENS = 512.0
+DEFAULT_OUTPUT_TOKENS_PER_S = 30.0
+DATA_URL_TOKENS = 800
+"""Stands for one inline image or file, whose bytes say nothing about its tokens."""
+
+_DATA_URL = b";base64,"
+_RATE = 0.05
+_QUANTILE = 0.8
+
+
+@dataclass(slots=True)
+class Experience:
+    """What one model's finished requests have taught this replica. Bounded state, constant time per request."""
+
+    bytes_per_token: float = DEFAULT_BYTES_PER_TOKEN
+    output_tokens: float = DEFAULT_OUTPUT_TOKENS
+    output_tokens_per_s: float = DEFAULT_OUTPUT_TOKENS_PER_S
+
+    def learn(self, prompt_bytes: int, prompt_tokens: int, completion_tokens: int, generation_s: float) -> None:
+        """Take in one request that ended with exact usage.
+
+        The ratio and the speed are exponential averages. The expected output follows the 80th percentile by
+        stochastic approximation (Robbins and Monro, 1951) on a logarithmic scale: up a step when a request used more,
+        down a smaller one when it used less.
+        """
+        if prompt_tokens > 0 and prompt_bytes > 0:
+            ratio = min(max(prompt_bytes / prompt_tokens, 0.5), 16.0)
+            self.bytes_per_token += _RATE * (ratio - self.bytes_per_token)
+        if completion_tokens > 0:
+            step = _QUANTILE if completion_tokens > self.output_tokens else _QUANTILE - 1
+            self.output_tokens = min(max(self.output_tokens * math.exp(_RATE * step), 16.0), 65_536.0)
+            if generation_s > 0.05:
+                speed = min(max(completion_tokens / generation_s, 1.0), 10_000.0)
+                self.output_tokens_per_s += _RATE * (speed - self.output_tokens_per_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Tokens that a request is expected to use. `prompt_bytes` is the text that the prompt estimate was made from."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_bytes: int
+
+
+def estimate(body: bytes, experience: Experience, *, output_max: int | None, choices: int, embeds: bool) -> Estimate:
+    """Estimate a request from its body.
+
+    Args:
+        body: the whole body; inline `data:` payloads in it are counted per item, not by size.
+        experience: what is known of the model.
+        output_max: the bound that the client or the model sets on one completion, None for none.
+        choices: how many completions are asked for (`n`).
+        embeds: whether nothing is generated.
+    """
+    text_bytes, items = _without_data_urls(body)
+    prompt_tokens = max(math.ceil(text_bytes / experience.bytes_per_token), 1) + items * DATA_URL_TOKENS
+    if embeds:
+        return Estimate(prompt_tokens, 0, text_bytes)
+    expected = math.ceil(experience.output_tokens)
+    if output_max is not None:
+        expected = min(expected, output_max)
+    return Estimate(prompt_tokens, expected * choices, text_bytes)
+
+
+def _without_data_urls(body: bytes) -> tuple[int, int]:
+    position = body.find(_DATA_URL)
+    if position < 0:
+        return len(body), 0
+    size, items = len(body), 0
+    while position >= 0:
+        end = body.find(b'"', position)
+        if end < 0:
+            break
+        size -= end - position
+        items += 1
+        position = body.find(_DATA_URL, end)
+    return size, items

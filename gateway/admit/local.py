@@ -1,0 +1,76 @@
+"""Limits without Redis: the same buckets in this process, each with this replica's share of the limit.
+
+Used only while Redis is away, under the policy `local`. Starts from the last level that Redis told, so that losing
+Redis does not hand out a fresh bucket.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from gateway.admit.bucket import Bucket, Refusal, UsageVector, reserve, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gateway.admit.policy import BucketSet
+
+BUCKETS_MAX = 100_000
+
+
+class LocalBuckets:
+    """Buckets of one replica; the least recently used are forgotten above BUCKETS_MAX."""
+
+    def __init__(self, replicas_live: Callable[[], int]) -> None:
+        self._replicas_live = replicas_live
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._told: dict[str, float] = {}
+
+    def remember(self, keys: Sequence[str], levels: Sequence[int]) -> None:
+        """Keep the levels that Redis told, to start from should it go away."""
+        told = self._told
+        for key, level in zip(keys, levels, strict=True):
+            told[key] = level
+        while len(told) > BUCKETS_MAX:
+            del told[next(iter(told))]
+
+    def forget(self) -> None:
+        """Redis answers again: its levels count, not these."""
+        self._levels.clear()
+
+    def reserve(self, buckets: BucketSet, usage: UsageVector) -> Refusal | list[float]:
+        """Take `usage` from this replica's share, or say how long to wait; returns the levels left."""
+        shares, levels, now_s = self._open(buckets, usage)
+        refusal = reserve(shares, levels, usage)
+        if refusal is not None:
+            return refusal
+        self._store(buckets.keys, levels, now_s)
+        return levels
+
+    def settle(self, buckets: BucketSet, reserved: UsageVector, used: UsageVector) -> None:
+        """Replace what `reserve` took by what was used."""
+        shares, levels, now_s = self._open(buckets, reserved)
+        settle(shares, levels, reserved, used)
+        self._store(buckets.keys, levels, now_s)
+
+    def _open(self, buckets: BucketSet, usage: UsageVector) -> tuple[list[Bucket], list[float], float]:
+        replicas = max(self._replicas_live(), 1)
+        now_s = time.monotonic()
+        shares, levels = [], []
+        for key, bucket in zip(buckets.keys, buckets.buckets, strict=True):
+            # A share smaller than one request would never admit it: it may hold one, at its share of the refill.
+            capacity = max(bucket.capacity / replicas, min(bucket.cost(usage), bucket.capacity))
+            share = Bucket(capacity, bucket.refill_per_s / replicas, bucket.weights)
+            level, at_s = self._levels.get(key) or (self._told.get(key, bucket.capacity) / replicas, now_s)
+            shares.append(share)
+            levels.append(share.refilled(level, now_s - at_s))
+        return shares, levels, now_s
+
+    def _store(self, keys: Sequence[str], levels: list[float], now_s: float) -> None:
+        for key, level in zip(keys, levels, strict=True):
+            self._levels[key] = (level, now_s)
+            self._levels.move_to_end(key)
+        while len(self._levels) > BUCKETS_MAX:
+            self._levels.popitem(last=False)

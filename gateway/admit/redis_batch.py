@@ -1,0 +1,131 @@
+"""One question to Redis for many requests: scripts called in the same event-loop tick share one pipeline flush.
+
+A flush has a deadline. When it is missed or Redis errs, everything that is waiting fails at once with
+LimiterUnavailable, so that nobody waits a deadline after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway.errors import LimiterUnavailable
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+FLUSHES_MAX = 2
+"""Flushes on their way at once; calls made meanwhile gather for the next."""
+
+CALLS_PER_FLUSH_MAX = 512
+CALLS_WAITING_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script of this package, and the SHA-1 that Redis knows it by."""
+
+    source: str
+    sha1: str
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        """Read `name`.lua from beside this module."""
+        source = files("gateway.admit").joinpath(f"{name}.lua").read_text("utf-8")
+        return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(slots=True, eq=False)
+class _ScriptCall:
+    script: Script
+    arguments: tuple[object, ...]
+    future: asyncio.Future[Any]
+
+
+class RedisBatch:
+    """Runs scripts in shared pipelines, each answered within `timeout_s` or failed."""
+
+    def __init__(self, client: Redis, timeout_s: float) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._waiting: deque[_ScriptCall] = deque()
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+
+    def call(self, script: Script, arguments: tuple[object, ...]) -> asyncio.Future[Any]:
+        """Queue one script call (`arguments` begins with the number of keys) and return its answer to come.
+
+        The answer fails with LimiterUnavailable when Redis is late, away, or refuses.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        if len(self._waiting) >= CALLS_WAITING_MAX:
+            future.set_exception(LimiterUnavailable("too many requests wait for Redis"))
+            return future
+        self._waiting.append(_ScriptCall(script, arguments, future))
+        if not self._scheduled and len(self._flushes) < FLUSHES_MAX:
+            self._scheduled = True
+            loop.call_soon(self._start_flush)
+        return future
+
+    async def close(self) -> None:
+        """Wait for the flushes under way, at most their deadline each."""
+        while self._flushes:
+            await asyncio.wait(self._flushes)
+
+    def _start_flush(self) -> None:
+        self._scheduled = False
+        if self._waiting and len(self._flushes) < FLUSHES_MAX:
+            calls = [self._waiting.popleft() for _ in range(min(len(self._waiting), CALLS_PER_FLUSH_MAX))]
+            task = asyncio.get_running_loop().create_task(self._flush(calls))
+            self._flushes.add(task)
+            task.add_done_callback(self._flushed)
+
+    def _flushed(self, task: asyncio.Task[None]) -> None:
+        self._flushes.discard(task)
+        self._start_flush()
+
+    async def _flush(self, calls: list[_ScriptCall]) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answers = await self._run(calls)
+                missing = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+                if missing:  # Redis was restarted or flushed: load and ask again, within the same deadline
+                    for script in {calls[index].script for index in missing}:
+                        await self._client.script_load(script.source)
+                    for index, answer in zip(missing, await self._run([calls[i] for i in missing]), strict=True):
+                        answers[index] = answer
+        except (RedisError, OSError, TimeoutError) as error:
+            self._fail(calls, error)
+            return
+        except asyncio.CancelledError:
+            self._fail(calls, None)
+            raise
+        for call, answer in zip(calls, answers, strict=True):
+            if call.future.done():
+                continue
+            if isinstance(answer, BaseException):
+                call.future.set_exception(LimiterUnavailable(f"Redis refused: {type(answer).__name__}"))
+            else:
+                call.future.set_result(answer)
+
+    async def _run(self, calls: list[_ScriptCall]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command("EVALSHA", call.script.sha1, *call.arguments)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+    def _fail(self, calls: list[_ScriptCall], error: BaseException | None) -> None:
+        reason = type(error).__name__ if error is not None else "shutting down"
+        while self._waiting:
+            calls.append(self._waiting.popleft())
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(LimiterUnavailable(f"Redis does not answer: {reason}"))

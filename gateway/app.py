@@ -1,0 +1,237 @@
+"""The composition root: the only place where everything meets. Builds the stages, serves, drains, flushes.
+
+On SIGTERM the replica says that it is not ready, takes no new requests, lets running streams finish, writes what the
+ledger still holds, and exits 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from gateway import __version__
+from gateway.admin.api import build_admin_app
+from gateway.admit.admitter import Admitter
+from gateway.admit.bucket_store import BucketStore
+from gateway.admit.local import LocalBuckets
+from gateway.authenticate.authenticator import Authenticator, CachePolicy
+from gateway.authenticate.key import Peppers
+from gateway.authenticate.key_store import KeyStore
+from gateway.edge.probes import Readiness
+from gateway.edge.server import GatewayServer, bounded_protocol, server_config
+from gateway.edge.sink import KEEP_ALIVE_S
+from gateway.edge.stages import EdgeLimits, Stages
+from gateway.edge.surface import Surface
+from gateway.errors import ConfigError
+from gateway.relay.relay import Relay
+from gateway.resources import Resources, open_resources
+from gateway.route.router import Router
+from gateway.settings import ConfigWatcher
+from gateway.settle.ledger import Ledger, keep_partitions_ahead
+from gateway.settle.price import PriceTable
+from gateway.settle.settler import Settler
+from gateway.storage.postgres import AWAY_ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.domain.config import GatewayConfig
+    from gateway.settings import Settings
+
+LEDGER_FLUSH_S_MAX = 15.0
+OBSERVE_S = 0.5
+RESERVATION_MARGIN_S = 300.0
+
+_log = structlog.get_logger("penstock.app")
+
+
+class Gateway:
+    """One replica: its stages, kept in step with penstock.yaml."""
+
+    def __init__(self, settings: Settings, resources: Resources, watcher: ConfigWatcher, config: GatewayConfig) -> None:
+        self._resources = resources
+        self._watcher = watcher
+        metrics = resources.metrics
+        self.store = BucketStore(
+            resources.redis,
+            timeout_s=settings.redis_timeout_ms / 1000,
+            reservation_ttl_s=_longest_s(config) + RESERVATION_MARGIN_S,
+            metrics=metrics,
+        )
+        self.authenticator = Authenticator(
+            KeyStore(resources.pool),
+            _peppers(settings),
+            CachePolicy(
+                ttl_s=settings.key_cache_ttl_s,
+                negative_ttl_s=settings.key_cache_negative_ttl_s,
+                stale_s_max=settings.key_stale_max_s,
+                entries_max=settings.key_cache_entries_max,
+                lookup_timeout_s=settings.key_lookup_timeout_ms / 1000,
+            ),
+            metrics,
+        )
+        self.prices = PriceTable(resources.pool)
+        self.ledger = Ledger(
+            resources.pool,
+            metrics,
+            events_max=settings.ledger_pending_events_max,
+            group_commit_s=settings.ledger_group_commit_ms / 1000,
+            open_hold_s=settings.ledger_open_hold_ms / 1000,
+        )
+        self.router = Router(metrics)
+        self.router.configure(config)
+        self.stages = Stages(
+            authenticator=self.authenticator,
+            admitter=Admitter(
+                self.store,
+                LocalBuckets(resources.replicas.live),
+                away_policy=settings.redis_away_policy,
+                metrics=metrics,
+            ),
+            router=self.router,
+            relay=Relay(),
+            ledger=self.ledger,
+            settler=Settler(self.ledger, self.prices, metrics, resources.boot_id),
+            metrics=metrics,
+            limits=EdgeLimits(
+                body_bytes_max=settings.body_bytes_max,
+                body_timeout_s=settings.body_timeout_s,
+                requests_in_flight_max=settings.requests_in_flight_max,
+                keep_alive_s=KEEP_ALIVE_S,
+            ),
+            config=config,
+        )
+        admin = build_admin_app(lambda: resources.pool, _peppers(settings), __version__)
+        self.surface = Surface(self.stages, Readiness(lambda: self.stages.draining, self._parts), admin)
+
+    async def start(self) -> None:
+        """Read prices and start what runs beside the requests."""
+        resources = self._resources
+        resources.changes.subscribe(self.authenticator)
+        resources.changes.subscribe(self.prices)
+        await self._seed_prices()
+        with contextlib.suppress(asyncpg.PostgresError, *AWAY_ERRORS):  # read again in the background
+            await self.prices.refresh()
+        await self.store.check()
+        start = resources.background.start
+        start("prices", self.prices.run)
+        start("buckets", self.store.run)
+        start("partitions", lambda: keep_partitions_ahead(resources.pool))
+        start("configuration", lambda: self._watcher.run(self._configure))
+        start("gauges", self._observe)
+        self._writer = start("ledger", self.ledger.run)
+
+    async def finish(self) -> None:
+        """Settle what is queued and write the ledger out; what cannot be written is told, record by record."""
+        await self.store.close()
+        self.ledger.stop()
+        await asyncio.wait((self._writer,), timeout=LEDGER_FLUSH_S_MAX)
+        self.ledger.tell_unwritten()
+        await self.router.close()
+        await self.authenticator.close()
+
+    def _configure(self, config: GatewayConfig) -> None:
+        self.router.configure(config)
+        self.stages.config = config
+        self._resources.background.start("seed prices", self._seed_prices)
+        _log.info("config_changed", models=len(config.models), pools=len(config.pools))
+
+    async def _seed_prices(self) -> None:
+        while True:
+            try:
+                await self.prices.seed(self.stages.config.models)
+            except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
+                _log.warning("prices_not_seeded", reason=type(error).__name__)
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    async def _observe(self) -> None:
+        metrics = self._resources.metrics
+        while True:
+            self.ledger.observe()
+            metrics.config_generation.set(self._watcher.generation)
+            metrics.config_valid.set(0 if self._watcher.last_error else 1)
+            await asyncio.sleep(OBSERVE_S)
+
+    def _parts(self) -> dict[str, str]:
+        return {
+            "version": __version__,
+            "postgres": "away" if self.ledger.away else "ok",
+            "redis": "ok" if self.store.available else "away",
+        }
+
+
+async def serve(settings: Settings) -> None:
+    """Serve one replica until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: settings or penstock.yaml are wrong, or a port is taken.
+        StorageUnavailable: Postgres does not answer.
+    """
+    watcher = ConfigWatcher(settings.config, timeouts=settings.timeouts)
+    config = watcher.load()
+    async with open_resources(settings) as resources:
+        gateway = Gateway(settings, resources, watcher, config)
+        protocol = bounded_protocol(
+            header_bytes_max=settings.header_bytes_max,
+            header_timeout_s=settings.header_timeout_s,
+            body_timeout_s=settings.body_timeout_s,
+            connections_max=settings.connections_max,
+        )
+        server = GatewayServer(
+            server_config(
+                gateway.surface,
+                protocol,
+                host=settings.host,
+                port=settings.port,
+                keep_alive_timeout_s=settings.keep_alive_timeout_s,
+                drain_timeout_s=settings.drain_timeout_s,
+            )
+        )
+        await gateway.start()
+        with _signals(server, gateway.stages):
+            try:
+                await server.serve()
+            except SystemExit:  # uvicorn's way of saying that it could not bind
+                raise ConfigError(f"cannot listen on {settings.host}:{settings.port}; is the port taken?") from None
+            finally:
+                gateway.stages.draining = True
+                await server.wait_for_requests()
+                await gateway.finish()
+        _log.info("stopped")
+
+
+@contextlib.contextmanager
+def _signals(server: GatewayServer, stages: Stages) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def drain() -> None:
+        if stages.draining:
+            server.force_exit = True  # asked twice: now
+        stages.draining = server.should_exit = True
+        _log.info("draining", in_flight=stages.in_flight)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, drain)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _peppers(settings: Settings) -> Peppers:
+    try:
+        return Peppers.parse(settings.key_peppers.get_secret_value())
+    except ValueError as error:
+        raise ConfigError(f"PENSTOCK_KEY_PEPPERS: {error}") from None
+
+
+def _longest_s(config: GatewayConfig) -> float:
+    return max((pool.timeouts.total_s for pool in config.pools.values()), default=1800.0)

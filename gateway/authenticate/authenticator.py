@@ -1,0 +1,227 @@
+"""Turns a token into a principal: from the cache in a microsecond, from Postgres on a miss.
+
+A cached key is trusted for a minute while changes are heard (`gateway.storage.changes`); what a change touches is
+verified again at its next use. With Postgres away, keys verified in the last 15 minutes are served and unknown ones
+get 503: nobody is told that a key is wrong because a database is down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.authenticate.key import Peppers, fingerprint, parse_key
+from gateway.errors import InvalidKey, KeyStoreUnavailable
+
+if TYPE_CHECKING:
+    from gateway.authenticate.key_store import StoredKey
+    from gateway.domain.principal import Principal
+    from gateway.observe.metrics import Metrics
+
+UNKNOWN_KEYS_MAX = 10_000
+LOOKUPS_PER_ADDRESS_MAX = 256
+UNHEARD_TTL_S = 0.5
+"""How long a key is trusted while changes are not heard: short enough for a revocation to act within a second."""
+
+_AWAY_PAUSE_S = 0.5
+
+_INVALID = "the API key is missing or not valid; send it as 'Authorization: Bearer sk-pst-…'"
+
+
+class FindsKeys(Protocol):
+    """Where keys are kept; raises KeyStoreUnavailable when it does not answer."""
+
+    async def find(self, public_id: str) -> StoredKey | None: ...
+
+
+@dataclass(slots=True)
+class _Known:
+    principal: Principal
+    verified_s: float
+    generation: int
+    """The cache's generation when it was verified; an older one must be verified again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """Seconds and sizes of the key cache; see the settings of the same names."""
+
+    ttl_s: float
+    negative_ttl_s: float
+    stale_s_max: float
+    entries_max: int
+    lookup_timeout_s: float
+
+
+class Authenticator:
+    """The key cache, and the way to Postgres around it."""
+
+    def __init__(self, store: FindsKeys, peppers: Peppers, policy: CachePolicy, metrics: Metrics) -> None:
+        self._store = store
+        self._peppers = peppers
+        self._policy = policy
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._unknown: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._fingerprints: dict[str, bytes] = {}
+        self._lookups: dict[bytes, asyncio.Task[Principal | None]] = {}
+        self._lookups_by_address: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[Principal | None]] = set()
+        self._generation = 0
+        self._heard = False
+        self._away_until_s = 0.0
+        self._hits = metrics.key_lookups.labels("hit")
+        self._results = metrics.key_lookups
+
+    def cached(self, token: str) -> Principal | None:
+        """Return the principal of a token that is known and fresh, None when `authenticate` must be asked."""
+        known = self._known.get(fingerprint(token))
+        if known is None or known.generation != self._generation:
+            return None
+        ttl_s = self._policy.ttl_s if self._heard else UNHEARD_TTL_S
+        if time.monotonic() - known.verified_s > ttl_s or self._expired(known.principal):
+            return None
+        self._hits.inc()
+        return known.principal
+
+    async def authenticate(self, token: str, address: str) -> Principal:
+        """Return the principal of a token.
+
+        Args:
+            token: what the client sent, without `Bearer`.
+            address: the peer's address, which concurrent lookups are bounded by.
+
+        Raises:
+            InvalidKey: not a key, or none that counts.
+            KeyStoreUnavailable: Postgres does not answer and the key was not verified recently.
+        """
+        if (principal := self.cached(token)) is not None:
+            return principal
+        parsed = parse_key(token)
+        if parsed is None:
+            raise InvalidKey(_INVALID)
+        mark = fingerprint(token)
+        refused = self._unknown.get(mark)
+        if refused is not None and refused[0] > time.monotonic():
+            self._results.labels("unknown").inc()
+            raise InvalidKey(_INVALID)
+        try:
+            principal = await self._look_up(mark, token, address)
+        except KeyStoreUnavailable:
+            principal = self._stale(mark)
+            if principal is None:
+                self._results.labels("unavailable").inc()
+                raise
+            self._results.labels("stale").inc()
+            return principal
+        if principal is None or self._expired(principal):
+            self._results.labels("unknown").inc()
+            raise InvalidKey(_INVALID)
+        self._results.labels("miss").inc()
+        return principal
+
+    def changed(self, kind: str, subject: str) -> None:
+        """A key, or something above keys, changed in Postgres: verify again what it touches."""
+        if kind == "key":
+            mark = self._fingerprints.pop(subject, None)
+            if mark is not None:
+                self._known.pop(mark, None)
+            for mark in [mark for mark, (_, public_id) in self._unknown.items() if public_id == subject]:
+                del self._unknown[mark]
+            # A lookup that began before the change may yet answer with what was before it.
+            self._lookups.clear()
+        elif kind == "organization":
+            for known in self._known.values():
+                if str(known.principal.organization_id) == subject:
+                    known.generation = -1
+            self._unknown.clear()
+            self._lookups.clear()
+
+    def trust(self, *, trusted: bool) -> None:
+        """Changes are heard from now on, or no longer; either way some may have been missed."""
+        self._heard = trusted
+        self._generation += 1
+        self._lookups.clear()
+        self._unknown.clear()
+
+    async def close(self) -> None:
+        """Stop the lookups under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _look_up(self, mark: bytes, token: str, address: str) -> Principal | None:
+        """Ask Postgres within the deadline; requests that miss the same key share one question."""
+        if time.monotonic() < self._away_until_s:
+            raise KeyStoreUnavailable("keys cannot be verified now", retry_after_s=1.0)
+        task = self._lookups.get(mark)
+        if task is None:
+            waiting = self._lookups_by_address.get(address, 0)
+            if waiting >= LOOKUPS_PER_ADDRESS_MAX:
+                raise KeyStoreUnavailable("too many keys are being verified for your address", retry_after_s=1.0)
+            self._lookups_by_address[address] = waiting + 1
+            task = asyncio.get_running_loop().create_task(self._verify(mark, token))
+            self._lookups[mark] = task
+            self._tasks.add(task)
+            task.add_done_callback(lambda done: self._looked_up(mark, address, done))
+        await asyncio.wait((task,), timeout=self._policy.lookup_timeout_s)
+        if not task.done():
+            self._away_until_s = time.monotonic() + _AWAY_PAUSE_S
+            raise KeyStoreUnavailable("keys cannot be verified now", retry_after_s=1.0)
+        if task.cancelled():
+            raise KeyStoreUnavailable("keys cannot be verified now", retry_after_s=1.0)
+        error = task.exception()
+        if isinstance(error, KeyStoreUnavailable):
+            self._away_until_s = time.monotonic() + _AWAY_PAUSE_S
+            raise KeyStoreUnavailable(error.message, retry_after_s=error.retry_after_s)
+        if error is not None:
+            raise error
+        return task.result()
+
+    def _looked_up(self, mark: bytes, address: str, task: asyncio.Task[Principal | None]) -> None:
+        self._tasks.discard(task)
+        if self._lookups.get(mark) is task:
+            del self._lookups[mark]
+        waiting = self._lookups_by_address.pop(address, 1) - 1
+        if waiting > 0:
+            self._lookups_by_address[address] = waiting
+        if not task.cancelled():
+            task.exception()  # read, so that an answer nobody waited for is no warning
+
+    async def _verify(self, mark: bytes, token: str) -> Principal | None:
+        parsed = parse_key(token)
+        assert parsed is not None, "only well-formed keys are looked up"
+        generation = self._generation
+        started_s = time.monotonic()
+        stored = await self._store.find(parsed.public_id)
+        if stored is None or not self._peppers.matches(parsed.secret, stored.secret_hmac, stored.pepper_version):
+            self._unknown[mark] = (time.monotonic() + self._policy.negative_ttl_s, parsed.public_id)
+            while len(self._unknown) > UNKNOWN_KEYS_MAX:
+                self._unknown.popitem(last=False)
+            self._known.pop(mark, None)
+            return None
+        if self._lookups.get(mark) is not asyncio.current_task():
+            return stored.principal  # something changed meanwhile: good for those who waited, not for the cache
+        before = self._known.get(mark)
+        # The same object again when nothing changed: what others derived from it stays valid.
+        same = before is not None and before.principal == stored.principal
+        principal = before.principal if before is not None and same else stored.principal
+        self._known[mark] = _Known(principal, started_s, generation)
+        self._known.move_to_end(mark)
+        self._fingerprints[parsed.public_id] = mark
+        while len(self._known) > self._policy.entries_max:
+            _, oldest = self._known.popitem(last=False)
+            self._fingerprints.pop(oldest.principal.key_public_id, None)
+        return principal
+
+    def _stale(self, mark: bytes) -> Principal | None:
+        known = self._known.get(mark)
+        if known is None or time.monotonic() - known.verified_s > self._policy.stale_s_max:
+            return None
+        return None if self._expired(known.principal) else known.principal
+
+    @staticmethod
+    def _expired(principal: Principal) -> bool:
+        return principal.expires_at_s is not None and time.time() >= principal.expires_at_s

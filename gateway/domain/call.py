@@ -1,0 +1,65 @@
+"""One request as it was read: the few fields that stages need, and the body as the pieces it came in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from gateway.domain.config import ModelConfig
+
+
+class Endpoint(StrEnum):
+    """What is asked of the engine; the value is how the ledger and the metrics name it."""
+
+    CHAT_COMPLETIONS = "chat.completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+
+    @property
+    def upstream_path(self) -> str:
+        """The path on an OpenAI-compatible engine."""
+        return _UPSTREAM_PATHS[self]
+
+
+_UPSTREAM_PATHS = {
+    Endpoint.CHAT_COMPLETIONS: "/v1/chat/completions",
+    Endpoint.COMPLETIONS: "/v1/completions",
+    Endpoint.EMBEDDINGS: "/v1/embeddings",
+}
+
+Fields = dict[str, msgspec.Raw]
+"""A JSON object decoded at its top level only: each value is the bytes it came in."""
+
+
+@dataclass(slots=True)
+class Call:
+    """An authenticated, well-formed request.
+
+    `requested_model` is the name that the client used and gets back; `model` is what it resolved to. `fields` already
+    holds what the gateway overwrites for every engine; the upstream's model name is set per attempt. Times are seconds
+    of the monotonic clock.
+    """
+
+    event_id: UUID
+    endpoint: Endpoint
+    requested_model: str
+    model: ModelConfig
+    fields: Fields
+    body: bytes
+    stream: bool
+    usage_wanted: bool
+    output_max: int | None
+    choices: int
+    session: str | None
+    started_s: float
+
+    def upstream_body(self, upstream_model: str) -> bytes:
+        """Return the body for an engine that calls the model `upstream_model`; values are copied, never re-encoded."""
+        self.fields["model"] = msgspec.Raw(msgspec.json.encode(upstream_model))
+        return msgspec.json.encode(self.fields)

@@ -1,0 +1,32 @@
+"""The few ASGI types and answers that the data path's endpoints share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from gateway.edge.errors import Header, render
+
+if TYPE_CHECKING:
+    from gateway.errors import GatewayError
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: list[Header]) -> None:
+    """Send a whole JSON answer."""
+    headers = [*headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: GatewayError, headers: list[Header]) -> None:
+    """Send an error that no byte went before."""
+    body, own = render(error)
+    own += headers
+    own.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": error.status, "headers": own})
+    await send({"type": "http.response.body", "body": body})

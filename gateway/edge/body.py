@@ -1,0 +1,239 @@
+"""Reads a request: a bounded body in bounded time, decoded at its top level only.
+
+Keys that differ only by case are refused and doubled keys are collapsed by the decoding, so gateway and engine can
+never read two different requests. Values that the gateway does not own stay the bytes they came in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from gateway.domain.call import Call, Endpoint, Fields
+from gateway.errors import BodyTooLarge, InvalidRequest, ModelNotFound, RequestTimeout
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from gateway.domain.config import ModelConfig
+    from gateway.edge.asgi import Message, Receive
+
+CHOICES_MAX = 128
+MODEL_CHARS_MAX = 256
+SESSION_CHARS_MAX = 128
+OUTPUT_TOKENS_MAX = 10_000_000
+ONE_PACKET_BYTES = 4096
+
+_decode_fields = msgspec.json.Decoder(Fields).decode
+_INCLUDE_USAGE = msgspec.Raw(b'{"include_usage":true}')
+
+_REQUIRED = {Endpoint.CHAT_COMPLETIONS: "messages", Endpoint.COMPLETIONS: "prompt", Endpoint.EMBEDDINGS: "input"}
+_SHAPES = {
+    "messages": (b"[", "a list of messages"),
+    "prompt": (b'["', "a string or a list"),
+    "input": (b'["', "a string or a list"),
+}
+
+
+class Disconnected(Exception):
+    """The client hung up before its request was complete; there is nobody to answer."""
+
+
+async def read_body(receive: Receive, headers: dict[bytes, bytes], *, bytes_max: int, timeout_s: float) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        BodyTooLarge: it is larger than `bytes_max`, said or sent.
+        RequestTimeout: it did not arrive within `timeout_s`.
+        InvalidRequest: the length that was said is no number.
+        Disconnected: the client hung up.
+    """
+    said = _said_length(headers)
+    if said is not None and said > bytes_max:
+        raise BodyTooLarge(f"the body is larger than {bytes_max} bytes")
+    if said is not None and said <= ONE_PACKET_BYTES:
+        # Almost always there already, with the head: no timer for what does not wait.
+        return await _read_pieces(await receive(), receive, bytes_max, timeout_s)
+    return await _read_pieces(None, receive, bytes_max, timeout_s)
+
+
+def _said_length(headers: dict[bytes, bytes]) -> int | None:
+    said = headers.get(b"content-length")
+    if said is None:
+        return None
+    if not said.isdigit() or len(said) > 18:
+        raise InvalidRequest("content-length is not a number")
+    return int(said)
+
+
+async def _read_pieces(message: Message | None, receive: Receive, bytes_max: int, timeout_s: float) -> bytes:
+    if message is not None and not message.get("more_body", False) and message["type"] == "http.request":
+        body: bytes = message.get("body", b"")
+        return body
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = message or await receive()
+                if message["type"] == "http.disconnect":
+                    raise Disconnected
+                pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
+                if size > bytes_max:
+                    raise BodyTooLarge(f"the body is larger than {bytes_max} bytes")
+                if not message.get("more_body", False):
+                    return b"".join(pieces)
+                message = None
+    except TimeoutError:
+        raise RequestTimeout("the body did not arrive in time") from None
+
+
+class FindsModels(Protocol):
+    """The models by name and alias."""
+
+    def get(self, name: str, /) -> ModelConfig | None: ...
+
+
+def parse_call(
+    body: bytes,
+    endpoint: Endpoint,
+    headers: dict[bytes, bytes],
+    models: FindsModels,
+    *,
+    event_id: UUID,
+    started_s: float,
+) -> Call:
+    """Return the call that a body describes, with the gateway's own fields set.
+
+    Raises:
+        InvalidRequest: not a JSON object, keys that differ only by case, or a field of a wrong type; names the field.
+        ModelNotFound: no model or alias has this name.
+    """
+    fields = _fields(body)
+    name = _string(fields, "model")
+    if name is None:
+        raise InvalidRequest("'model' is missing", param="model")
+    model = models.get(name) if len(name) <= MODEL_CHARS_MAX else None
+    if model is None:
+        raise ModelNotFound(f"there is no model '{name[:MODEL_CHARS_MAX]}'; GET /v1/models lists yours", param="model")
+    _check_required(fields, endpoint)
+    stream = _boolean(fields, "stream") and endpoint is not Endpoint.EMBEDDINGS
+    usage_wanted = False
+    if stream:
+        usage_wanted = _ask_for_usage(fields)
+    elif "stream_options" in fields and bytes(fields["stream_options"]) == b"null":
+        del fields["stream_options"]
+    return Call(
+        event_id=event_id,
+        endpoint=endpoint,
+        requested_model=name,
+        model=model,
+        fields=fields,
+        body=body,
+        stream=stream,
+        usage_wanted=usage_wanted,
+        output_max=_cap_output(fields, model) if endpoint is not Endpoint.EMBEDDINGS else None,
+        choices=_integer(fields, "n", 1, CHOICES_MAX) or 1,
+        session=_session(fields, headers),
+        started_s=started_s,
+    )
+
+
+def _fields(body: bytes) -> Fields:
+    try:
+        fields = _decode_fields(body)
+    except msgspec.ValidationError:
+        raise InvalidRequest("the body must be a JSON object") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the body is not valid JSON: {str(error)[:200]}") from None
+    if len({key.casefold() for key in fields}) != len(fields):
+        seen: dict[str, str] = {}
+        for key in fields:
+            twin = seen.setdefault(key.casefold(), key)
+            if twin != key:
+                raise InvalidRequest(f"'{twin[:100]}' and '{key[:100]}' differ only by case", param=key[:100])
+    return fields
+
+
+def _value(fields: Fields, name: str, kind: type, expected: str) -> Any:
+    raw = fields.get(name)
+    if raw is None or bytes(raw) == b"null":
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidRequest(f"'{name}' must be {expected}", param=name) from None
+
+
+def _string(fields: Fields, name: str) -> str | None:
+    value: str | None = _value(fields, name, str, "a string")
+    return value
+
+
+def _boolean(fields: Fields, name: str) -> bool:
+    return bool(_value(fields, name, bool, "true or false"))
+
+
+def _integer(fields: Fields, name: str, lowest: int, highest: int) -> int | None:
+    value: int | None = _value(fields, name, int, "a whole number")
+    if value is not None and not lowest <= value <= highest:
+        raise InvalidRequest(f"'{name}' must be from {lowest} to {highest}", param=name)
+    return value
+
+
+def _check_required(fields: Fields, endpoint: Endpoint) -> None:
+    name = _REQUIRED[endpoint]
+    raw = fields.get(name)
+    if raw is None:
+        raise InvalidRequest(f"'{name}' is missing", param=name)
+    first_bytes, expected = _SHAPES[name]
+    if bytes(raw)[:1] not in {first_bytes[i : i + 1] for i in range(len(first_bytes))}:
+        raise InvalidRequest(f"'{name}' must be {expected}", param=name)
+
+
+def _ask_for_usage(fields: Fields) -> bool:
+    """Ask the engine for usage, whatever the client wants, and return whether the client wanted it."""
+    raw = fields.get("stream_options")
+    if raw is None or bytes(raw) == b"null":
+        fields["stream_options"] = _INCLUDE_USAGE
+        return False
+    try:
+        options = _decode_fields(raw)
+        wanted = bool(msgspec.json.decode(options.get("include_usage", b"false"), type=bool | None))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidRequest("'stream_options' must be an object", param="stream_options") from None
+    if not wanted:
+        options["include_usage"] = msgspec.Raw(b"true")
+        fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
+    return wanted
+
+
+def _cap_output(fields: Fields, model: ModelConfig) -> int | None:
+    """Return the bound on one completion: the client's, cut to the model's where that has one."""
+    asked: int | None = None
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = _integer(fields, name, 0, OUTPUT_TOKENS_MAX)
+        if value is not None and model.output_tokens is not None and value > model.output_tokens:
+            value = model.output_tokens
+            fields[name] = msgspec.Raw(b"%d" % value)
+        if value is not None:
+            asked = value if asked is None else min(asked, value)
+    return asked if asked is not None else model.output_tokens
+
+
+def _session(fields: Fields, headers: dict[bytes, bytes]) -> str | None:
+    """Return what ties the turns of a conversation together, as printable ASCII, None when nothing does."""
+    for name in (b"x-session-id", b"x-session-affinity"):
+        if name in headers:
+            return _printable(headers[name].decode("latin-1"))
+    raw = fields.get("prompt_cache_key")
+    if raw is None or bytes(raw[:1] if isinstance(raw, bytes) else bytes(raw)[:1]) != b'"':
+        return None
+    return _printable(_string(fields, "prompt_cache_key") or "")
+
+
+def _printable(text: str) -> str | None:
+    return "".join(c for c in text[:SESSION_CHARS_MAX] if " " <= c <= "~") or None

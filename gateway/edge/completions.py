@@ -1,0 +1,222 @@
+"""POST /v1/chat/completions, /v1/completions and /v1/embeddings: the path of one request, top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.domain.usage import Status
+from gateway.edge.asgi import send_error
+from gateway.edge.body import parse_call, read_body
+from gateway.edge.identity import address_of, token_of
+from gateway.edge.sink import AsgiSink
+from gateway.errors import (
+    Draining,
+    GatewayError,
+    InternalError,
+    LedgerFull,
+    ModelNotAllowed,
+    Unavailable,
+    UpstreamTimeout,
+)
+from gateway.relay.meter import Meter
+from gateway.relay.relay import Progress
+from gateway.settle.settler import Outcome
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from gateway.admit.reservation import Reservation
+    from gateway.domain.call import Call, Endpoint
+    from gateway.domain.principal import Principal
+    from gateway.edge.asgi import Receive, Scope, Send
+    from gateway.edge.errors import Header
+    from gateway.edge.stages import Stages
+    from gateway.settle.ledger import Entry
+
+_log = structlog.get_logger("penstock.edge")
+
+
+class Completions:
+    """A raw ASGI endpoint: one request is one coroutine.
+
+    Every stage returns a value or raises a GatewayError, which `Surface` renders. Once the head of a stream is out, no
+    status can change: from there failure is reported in the stream.
+    """
+
+    def __init__(self, endpoint: Endpoint, stages: Stages) -> None:
+        self._endpoint = endpoint
+        self._stages = stages
+
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
+    ) -> None:
+        started_s = time.monotonic()
+        stages = self._stages
+        if stages.draining:
+            raise Draining("this replica is shutting down", retry_after_s=1.0)
+        if stages.in_flight >= stages.limits.requests_in_flight_max:
+            raise Unavailable("the gateway is at its limit of requests in flight", retry_after_s=1.0)
+        token = token_of(headers)
+        principal = stages.authenticator.cached(token)
+        if principal is None:
+            principal = await stages.authenticator.authenticate(token, address_of(scope))
+        body = await read_body(
+            receive, headers, bytes_max=stages.limits.body_bytes_max, timeout_s=stages.limits.body_timeout_s
+        )
+        call = parse_call(body, self._endpoint, headers, stages.config.by_name, event_id=event_id, started_s=started_s)
+        if not principal.may_use(call.model.name):
+            raise ModelNotAllowed(f"this key may not use the model '{call.model.name}'", param="model")
+        await self._admitted(scope, send, principal, call)
+
+    async def _admitted(self, scope: Scope, send: Send, principal: Principal, call: Call) -> None:
+        stages = self._stages
+        guard = _Guard(scope, stages.total_s(call))
+        try:
+            reservation = await stages.admitter.admit(principal, call)
+            try:
+                estimate = reservation.estimate
+                entry = stages.settler.open(
+                    principal, call, estimate.prompt_tokens, estimate.completion_tokens, guard.total_s
+                )
+            except LedgerFull:
+                reservation.withdraw()
+                raise
+            await self._serve(scope, send, principal, call, reservation, entry, guard)
+        except asyncio.CancelledError:
+            if not guard.absorbs_cancellation():
+                raise
+        finally:
+            guard.disarm()
+
+    async def _serve(
+        self,
+        scope: Scope,
+        send: Send,
+        principal: Principal,
+        call: Call,
+        reservation: Reservation,
+        entry: Entry,
+        guard: _Guard,
+    ) -> None:
+        """From here on the request is admitted: whatever happens, it is settled, once."""
+        stages = self._stages
+        stages.begin()
+        headers: list[Header] = [*request_headers(call.event_id), *reservation.headers()]
+        sink = AsgiSink(send, lambda: stages.ledger.hold(entry), headers, scope.get("penstock.connection"))
+        progress = Progress(Meter(call.choices))
+        status, error = Status.INTERRUPTED, None
+        try:
+            try:
+                if call.stream:
+                    sink.keep_alive(stages.limits.keep_alive_s)
+                await stages.relay.run(call, stages.router.attempts(call), sink, progress)
+                status = Status.OK
+            except asyncio.CancelledError:
+                if guard.hung_up:
+                    status = Status.CLIENT_CLOSED
+                if not guard.expired or not guard.absorbs_cancellation():
+                    raise
+                raise UpstreamTimeout("the request took longer than the gateway allows") from None
+            finally:
+                await sink.stop_keep_alive()
+        except GatewayError as failure:
+            status, error = Status.UPSTREAM_ERROR, failure
+        except Exception:
+            _log.exception("request_failed", request_id=str(call.event_id))
+            status, error = Status.INTERRUPTED, InternalError("the gateway failed; the request id finds it in its log")
+        finally:
+            stages.end()
+            self._settle(principal, call, reservation, entry, progress, status, error)
+        if error is not None:
+            await self._report(send, sink, error, headers)
+
+    async def _report(self, send: Send, sink: AsgiSink, error: GatewayError, headers: list[Header]) -> None:
+        if sink.started:
+            await sink.fail(error)
+        else:
+            await send_error(send, error, headers)
+
+    def _settle(
+        self,
+        principal: Principal,
+        call: Call,
+        reservation: Reservation,
+        entry: Entry,
+        progress: Progress,
+        status: Status,
+        error: GatewayError | None,
+    ) -> None:
+        now_s = time.monotonic()
+        meter, estimate, experience = progress.meter, reservation.estimate, reservation.experience
+        usage = meter.usage(
+            status,
+            prompt_estimate=estimate.prompt_tokens,
+            output_estimate_max=call.output_max or estimate.completion_tokens,
+            output_per_s=experience.output_tokens_per_s * call.choices,
+            streamed=call.stream,
+            ended_s=now_s,
+        )
+        outcome = Outcome(
+            status=status,
+            usage=usage,
+            http_status=200 if error is None else error.status,
+            error_code=None if error is None else error.code,
+            attempts=progress.attempts,
+            engine=progress.engine,
+            served_model=progress.served_model,
+            first_token_s=meter.first_token_s,
+            last_token_s=meter.last_token_s,
+        )
+        self._stages.settler.settle(principal, call, entry, reservation, outcome)
+        if status is Status.OK and usage.exact and meter.sent_s is not None:
+            generation_s = now_s - (meter.first_token_s if call.stream and meter.first_token_s else meter.sent_s)
+            experience.learn(estimate.prompt_bytes, usage.prompt, usage.completion, generation_s)
+
+
+def request_headers(event_id: UUID) -> list[Header]:
+    """Return the headers of every answer."""
+    return [(b"x-request-id", str(event_id).encode())]
+
+
+class _Guard:
+    """Cancels the request's task when its client hangs up or its time is over, and knows which it was."""
+
+    __slots__ = ("_connection", "_task", "_timer", "expired", "hung_up", "total_s")
+
+    def __init__(self, scope: Scope, total_s: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a request runs in a task"
+        self._task: asyncio.Task[object] = task
+        self.total_s = total_s
+        self.hung_up = self.expired = False
+        self._timer = asyncio.get_running_loop().call_later(total_s, self._expire)
+        self._connection = scope.get("penstock.connection")
+        if self._connection is not None:
+            self._connection.watch(self._hang_up)
+
+    def disarm(self) -> None:
+        """The request has ended."""
+        self._timer.cancel()
+        if self._connection is not None:
+            self._connection.watch(None)
+
+    def absorbs_cancellation(self) -> bool:
+        """Whether the cancellation was this guard's own doing, which ends here."""
+        if self.hung_up or self.expired:
+            self._task.uncancel()
+            return True
+        return False
+
+    def _hang_up(self) -> None:
+        if not self.expired:
+            self.hung_up = True
+            self._task.cancel()
+
+    def _expire(self) -> None:
+        if not self.hung_up:
+            self.expired = True
+            self._task.cancel()

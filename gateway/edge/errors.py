@@ -1,0 +1,89 @@
+"""Turns errors into HTTP answers in OpenAI's shape, and keeps clients from retrying what cannot succeed.
+
+Some clients retry on the words of an error whatever its status ("monthly budget of $500 exceeded" was retried for the
+500 in it). A permanent error whose body matches such words is sent with a fixed text instead; what it said goes into a
+response header and the log.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from gateway.errors import GatewayError
+
+DETAIL_CHARS_MAX = 500
+DETAIL_HEADER = b"x-penstock-error-detail"
+
+# What retrying clients look for in messages and bodies.
+RETRIED_WORDS = re.compile(
+    r"429|500|502|503|504|524|529|rate.?limit|too many requests|server_error|overloaded|internal.?error|terminated"
+    r"|resource.?exhausted|try again|retry your request|econnre|econnrefused|etimedout|timed?.?out|unavailable"
+    r"|exhausted"
+    r"|socket hang up|fetch failed|network error|connection (?:error|reset|refused)|service.?unavailable|bad gateway",
+    re.IGNORECASE,
+)
+
+_TRANSIENT = frozenset({408, 409, 425, 429, 529})
+_FIXED_TEXT = {
+    400: "the request was refused as it stands; the reason is in the response header x-penstock-error-detail",
+    401: "the API key is not valid",
+    402: "the budget is used up",
+    403: "this is not allowed for the key",
+    404: "not found; the reason is in the response header x-penstock-error-detail",
+    413: "the request is too large; shorten the conversation",
+}
+
+Header = tuple[bytes, bytes]
+
+
+def is_permanent(status: int) -> bool:
+    """Whether repeating the same request cannot help."""
+    return 400 <= status < 500 and status not in _TRANSIENT
+
+
+def render(error: GatewayError) -> tuple[bytes, list[Header]]:
+    """Return an error's JSON body and its own headers (content type, retry hints, details kept out of the body)."""
+    headers: list[Header] = [(b"content-type", b"application/json")]
+    body = error_body(error.message, error.kind, error.code, error.param)
+    if is_permanent(error.status):
+        headers.append((b"x-should-retry", b"false"))
+        if RETRIED_WORDS.search(body.decode("utf-8", "replace")):
+            detail = f"{error.code}: {error.message}"
+            headers.append((DETAIL_HEADER, _header_safe(detail)))
+            body = _fixed_body(error)
+    elif error.retry_after_s is not None:
+        milliseconds = max(round(error.retry_after_s * 1000), 1)
+        headers.append((b"retry-after", b"%d" % max(-(-milliseconds // 1000), 1)))
+        headers.append((b"retry-after-ms", b"%d" % milliseconds))
+    return body, headers
+
+
+def error_body(message: str, kind: str, code: str, param: str | None) -> bytes:
+    """Return OpenAI's error object as JSON."""
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def error_event(error: GatewayError) -> bytes:
+    """Return an error as the last event of a stream, typed by permanence: clients retry `server_error` only."""
+    if is_permanent(error.status):
+        body, _ = render(error)
+    else:
+        body = error_body(error.message, "server_error", error.code, None)
+    return b"data: %b\n\n" % body
+
+
+def _fixed_body(error: GatewayError) -> bytes:
+    text = _FIXED_TEXT.get(error.status, _FIXED_TEXT[400])
+    code = error.code if not RETRIED_WORDS.search(error.code) else "refused"
+    kind = error.kind if not RETRIED_WORDS.search(error.kind) else "invalid_request_error"
+    param = error.param if error.param is None or not RETRIED_WORDS.search(error.param) else None
+    return error_body(text, kind, code, param)
+
+
+def _header_safe(text: str) -> bytes:
+    """One line of printable ASCII: a message may quote what a client or an engine sent."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:DETAIL_CHARS_MAX]).encode("ascii")

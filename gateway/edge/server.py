@@ -1,0 +1,223 @@
+"""The HTTP server: uvicorn's httptools protocol with bounds on what a client may send before it is anybody.
+
+A head has a size and a time; connections are counted; what is not HTTP gets an answer in the API's own shape. Each
+request's scope carries its connection, through which the path hears of a hang-up at once and without a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.edge.completions import request_headers
+from gateway.edge.errors import render
+from gateway.errors import GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout, Unavailable
+from gateway.units import new_event_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from gateway.edge.surface import Surface
+
+CANCELLED_S_MAX = 5.0
+UNREAD_BODY_GRACE_S = 10.0
+"""How much longer than the body's own time a client may go on sending what nobody reads any more."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One client connection. Subclassed by `bounded_protocol` with the bounds as class attributes."""
+
+    header_bytes_max: int
+    header_timeout_s: float
+    body_timeout_s: float
+    connections_max: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = True
+        self._head_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._on_lost: Callable[[], None] | None = None
+        self._lost = False
+
+    # --- what the path uses
+
+    def watch(self, on_lost: Callable[[], None] | None) -> None:
+        """Call `on_lost` once when the client hangs up (at once when it has); None ends that."""
+        self._on_lost = on_lost
+        if on_lost is not None and self._lost:
+            self._on_lost = None
+            on_lost()
+
+    def break_off(self) -> None:
+        """Send what is written, then close without ending the answer."""
+        self.cycle.disconnected = True
+        self.transport.close()
+
+    # --- what the event loop and the parser call
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
+        super().connection_made(transport)
+        if len(self.connections) > self.connections_max:
+            self._refuse(Unavailable("too many connections", retry_after_s=1.0))
+            return
+        self._timer = self.loop.call_later(self.header_timeout_s, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._end_timer()
+        super().connection_lost(exc)
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        in_head = self._in_head
+        super().data_received(data)
+        if not self._in_head or self.transport.is_closing():
+            return
+        self._head_bytes = self._head_bytes + len(data) if in_head else 0
+        if self._head_bytes > self.header_bytes_max:
+            self._refuse(HeadersTooLarge(f"the request head is larger than {self.header_bytes_max} bytes"))
+        elif self._timer is None and self._head_begun:
+            self._timer = self.loop.call_later(self.header_timeout_s, self._head_is_late)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head = self._head_begun = True
+        self._field_bytes = 0
+        self.scope["penstock.connection"] = self  # type: ignore[typeddict-unknown-key] # an extension of the scope
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._field_bytes += len(name) + len(value)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: from here on the body's time runs."""
+        self._in_head = self._head_begun = False
+        self._head_bytes = 0
+        self._end_timer()
+        if self._field_bytes + len(self.url) > self.header_bytes_max:
+            self._refuse(HeadersTooLarge(f"the request head is larger than {self.header_bytes_max} bytes"))
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; the first one starts the clock when more is to come."""
+        if self.transport.is_closing() or self.cycle is None:
+            return
+        super().on_body(body)
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.body_timeout_s + UNREAD_BODY_GRACE_S, self._body_is_late)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._end_timer()
+        if self.transport.is_closing() or self.cycle is None:
+            return
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        if not self.transport.is_closing():
+            self._refuse(InvalidRequest("this is not a valid HTTP request"))
+
+    _head_begun = False
+    _field_bytes = 0
+
+    def _head_is_late(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            if self._head_begun or self._head_bytes:
+                self._refuse(RequestTimeout("the request head did not arrive in time"))
+            else:
+                self.transport.close()
+
+    def _body_is_late(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer and close, without a request ever having reached the application."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()  # another answer is on its way: nothing may be written into it
+            return
+        body, headers = render(error)
+        headers += (*request_headers(new_event_id()), (b"content-length", b"%d" % len(body)), (b"connection", b"close"))
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + body)
+        self.transport.close()
+
+
+def bounded_protocol(
+    *, header_bytes_max: int, header_timeout_s: float, body_timeout_s: float, connections_max: int
+) -> type[BoundedProtocol]:
+    """Return the protocol class with these bounds; uvicorn makes one object of it for each connection."""
+    return type(
+        "Protocol",
+        (BoundedProtocol,),
+        {
+            "header_bytes_max": header_bytes_max,
+            "header_timeout_s": header_timeout_s,
+            "body_timeout_s": body_timeout_s,
+            "connections_max": connections_max,
+        },
+    )
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn's server, without its handling of signals: it would end the process by them instead of with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave signals to `gateway.app`."""
+        yield
+
+    async def wait_for_requests(self) -> None:
+        """Wait a moment for requests that were cancelled at the end of the drain to settle."""
+        tasks = list(self.server_state.tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCELLED_S_MAX)
+
+
+def server_config(
+    surface: Surface,
+    protocol: type[BoundedProtocol],
+    *,
+    host: str,
+    port: int,
+    keep_alive_timeout_s: float,
+    drain_timeout_s: float,
+) -> uvicorn.Config:
+    """Return uvicorn's configuration, with logging, signals and start-up left to `gateway.app`."""
+    return uvicorn.Config(
+        surface,
+        host=host,
+        port=port,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        backlog=2048,
+        timeout_keep_alive=max(int(keep_alive_timeout_s), 1),
+        timeout_graceful_shutdown=max(int(drain_timeout_s), 0),
+    )

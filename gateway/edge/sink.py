@@ -1,0 +1,120 @@
+"""The client's side of one answer: its head, keep-alives while the engine thinks, back-pressure, and how it ends.
+
+Nothing goes out before the request's OPEN record is in the ledger. Keep-alive comments commit status 200, so from then
+on a failure can only be an event in the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.edge.asgi import send_json
+from gateway.edge.errors import Header, error_event
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gateway.edge.asgi import Send
+    from gateway.errors import GatewayError
+
+KEEP_ALIVE_S = 10.0
+KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
+
+_STREAM_HEADERS: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class ClientConnection(Protocol):
+    """The server's connection that the answer goes out on."""
+
+    def break_off(self) -> None:
+        """Send what is written, then close without ending the answer, so that the client sees it was cut."""
+        ...
+
+
+class AsgiSink:
+    """See `gateway.relay.relay.Sink`."""
+
+    __slots__ = ("_connection", "_headers", "_hold", "_keep_alive", "_send", "content_sent", "started")
+
+    def __init__(
+        self,
+        send: Send,
+        hold: Callable[[], Awaitable[None]],
+        headers: list[Header],
+        connection: ClientConnection | None,
+    ) -> None:
+        self._send = send
+        self._hold = hold
+        self._headers = headers
+        self._connection = connection
+        self._keep_alive: asyncio.Task[None] | asyncio.TimerHandle | None = None
+        self.started = False
+        """Whether the head went out: no status can be sent any more."""
+        self.content_sent = False
+
+    def keep_alive(self, every_s: float = KEEP_ALIVE_S) -> None:
+        """From now until the first content, send a comment every `every_s` seconds."""
+        loop = asyncio.get_running_loop()
+
+        def begin() -> None:
+            self._keep_alive = loop.create_task(self._send_keep_alives(every_s))
+
+        self._keep_alive = loop.call_later(every_s, begin)
+
+    async def answer(self, body: bytes) -> None:
+        """Send a whole JSON answer with status 200."""
+        await self._hold()
+        self.started = self.content_sent = True
+        await send_json(self._send, 200, body, self._headers)
+
+    async def write(self, events: bytes) -> None:
+        """Send events, after the stream's head where that has not gone out yet."""
+        if not self.content_sent:
+            await self._begin_content()
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def end(self, last: bytes) -> None:
+        """Send the last events and end the stream properly."""
+        if not self.content_sent:
+            await self._begin_content()
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def fail(self, error: GatewayError) -> None:
+        """End a stream that has begun with an error event and a cut connection: never with a proper end."""
+        await self.stop_keep_alive()
+        await self._send({"type": "http.response.body", "body": error_event(error), "more_body": True})
+        if self._connection is not None:
+            self._connection.break_off()
+
+    async def stop_keep_alive(self) -> None:
+        """Stop the keep-alives; when one is being sent to a slow reader, after it."""
+        keep_alive, self._keep_alive = self._keep_alive, None
+        if keep_alive is None:
+            return
+        keep_alive.cancel()
+        if isinstance(keep_alive, asyncio.Task):
+            await asyncio.wait((keep_alive,))
+
+    async def _begin_content(self) -> None:
+        await self.stop_keep_alive()
+        await self._begin_stream()
+        self.content_sent = True
+
+    async def _begin_stream(self) -> None:
+        if not self.started:
+            await self._hold()
+            await self._send(
+                {"type": "http.response.start", "status": 200, "headers": [*self._headers, *_STREAM_HEADERS]}
+            )
+            self.started = True
+
+    async def _send_keep_alives(self, every_s: float) -> None:
+        while True:
+            await self._begin_stream()
+            await self._send({"type": "http.response.body", "body": KEEP_ALIVE_COMMENT, "more_body": True})
+            await asyncio.sleep(every_s)

@@ -1,0 +1,58 @@
+"""The stages of the path, as the endpoints hold them; put together by `gateway.app`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.admit.admitter import Admitter
+    from gateway.authenticate.authenticator import Authenticator
+    from gateway.domain.call import Call
+    from gateway.domain.config import GatewayConfig
+    from gateway.observe.metrics import Metrics
+    from gateway.relay.relay import Relay
+    from gateway.route.router import Router
+    from gateway.settle.ledger import Ledger
+    from gateway.settle.settler import Settler
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeLimits:
+    """Bounds of the edge; see the settings of the same names."""
+
+    body_bytes_max: int
+    body_timeout_s: float
+    requests_in_flight_max: int
+    keep_alive_s: float
+
+
+@dataclass(slots=True)
+class Stages:
+    """What a request meets on its way. `config` is replaced whole when penstock.yaml changes."""
+
+    authenticator: Authenticator
+    admitter: Admitter
+    router: Router
+    relay: Relay
+    ledger: Ledger
+    settler: Settler
+    metrics: Metrics
+    limits: EdgeLimits
+    config: GatewayConfig
+    draining: bool = False
+    in_flight: int = 0
+
+    def total_s(self, call: Call) -> float:
+        """Return how long a call may take in all: the longest of its pools' bounds."""
+        return max(self.config.pools[name].timeouts.total_s for name in call.model.pools)
+
+    def begin(self) -> None:
+        """An admitted request is being served."""
+        self.in_flight += 1
+        self.metrics.in_flight.set(self.in_flight)
+
+    def end(self) -> None:
+        """It has ended."""
+        self.in_flight -= 1
+        self.metrics.in_flight.set(self.in_flight)

@@ -1,0 +1,113 @@
+"""The addresses of the data path, and what every answer has: a request id, and an error in OpenAI's shape.
+
+The last line of defence: nothing that a client sends makes a traceback or a 500, and a fault of the gateway's own
+becomes a 500 with an id that its log knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from gateway.domain.call import Endpoint
+from gateway.edge.asgi import send_error
+from gateway.edge.body import Disconnected
+from gateway.edge.completions import Completions, request_headers
+from gateway.edge.models import ListModels, ShowModel
+from gateway.edge.probes import Liveness, Readiness
+from gateway.errors import GatewayError, InternalError, MethodNotAllowed
+from gateway.units import new_event_id
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from gateway.edge.asgi import Receive, Scope, Send
+    from gateway.edge.stages import Stages
+
+PREFIXES = ("/v1", "", "/api/v1")
+"""The same endpoints under all of these: clients differ in what they take for the base URL."""
+
+_log = structlog.get_logger("penstock.edge")
+
+
+class Handler(Protocol):
+    """An endpoint: answers, or raises a GatewayError before its head is out."""
+
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
+    ) -> None: ...
+
+
+class Application(Protocol):
+    """An ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+class Surface:
+    """The root ASGI application: the data path by exact address, `fallback` (the control plane) for the rest."""
+
+    def __init__(self, stages: Stages, readiness: Readiness, fallback: Application) -> None:
+        self._metrics = stages.metrics
+        self._fallback = fallback
+        self._routes: dict[str, dict[str, Handler]] = {
+            "/livez": {"GET": Liveness()},
+            "/readyz": {"GET": readiness},
+            "/health": {"GET": readiness},
+        }
+        self._show_model = ShowModel(stages)
+        endpoints = {
+            "/chat/completions": Completions(Endpoint.CHAT_COMPLETIONS, stages),
+            "/completions": Completions(Endpoint.COMPLETIONS, stages),
+            "/embeddings": Completions(Endpoint.EMBEDDINGS, stages),
+        }
+        models = ListModels(stages)
+        for prefix in PREFIXES:
+            for path, endpoint in endpoints.items():
+                self._routes[prefix + path] = {"POST": endpoint}
+            self._routes[prefix + "/models"] = {"GET": models}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        methods = self._routes.get(path) or self._model_route(path)
+        if methods is None:
+            await self._fallback(scope, receive, send)
+            return
+        event_id = new_event_id()
+        # A doubled header is the last one that came, for gateway and log alike.
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        try:
+            handler = _handler(methods, scope["method"])
+            await handler(scope, receive, send, headers, event_id)
+        except GatewayError as error:
+            self._refused(error, event_id, path)
+            await send_error(send, error, request_headers(event_id))
+        except Disconnected:
+            self._metrics.refusals.labels("client_disconnected").inc()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            _log.exception("request_failed", request_id=str(event_id))
+            fault = InternalError("the gateway failed; the request id finds it in its log")
+            await send_error(send, fault, request_headers(event_id))
+
+    def _model_route(self, path: str) -> dict[str, Handler] | None:
+        for prefix in PREFIXES:
+            if path.startswith(start := f"{prefix}/models/") and len(path) > len(start):
+                return {"GET": self._show_model}
+        return None
+
+    def _refused(self, error: GatewayError, event_id: UUID, path: str) -> None:
+        self._metrics.refusals.labels(error.code).inc()
+        _log.info("refused", request_id=str(event_id), path=path[:200], status=error.status, error=error.code)
+
+
+def _handler(methods: dict[str, Handler], method: str) -> Handler:
+    handler = methods.get(method)
+    if handler is None:
+        raise MethodNotAllowed(f"use {' or '.join(methods)} here")
+    return handler

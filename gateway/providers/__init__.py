@@ -1,0 +1,1 @@
+"""Upstream dialects, credentials and connections: everything that differs from one engine to another."""

@@ -1,0 +1,42 @@
+"""What a request to an engine of a given kind looks like: credentials, and the fields that are the gateway's own.
+
+Privileged engine fields let a caller jump the queue or share another tenant's cache: they are dropped from what clients
+send, for every kind that knows them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway import __version__
+from gateway.domain.config import EngineKind, PoolConfig
+
+if TYPE_CHECKING:
+    from gateway.domain.call import Fields
+
+_PRIVILEGED: dict[EngineKind, frozenset[str]] = {
+    EngineKind.VLLM: frozenset({"priority", "cache_salt", "kv_transfer_params", "request_id"}),
+    EngineKind.SGLANG: frozenset(
+        {"priority", "rid", "bootstrap_host", "bootstrap_port", "bootstrap_room", "data_parallel_rank", "cache_salt"}
+    ),
+}
+_NONE: frozenset[str] = frozenset()
+
+
+def request_headers(pool: PoolConfig) -> bytes:
+    """Return the header lines of every request to this pool; made once, since credentials are read with the file."""
+    lines = [
+        "content-type: application/json",
+        "accept-encoding: identity",
+        f"user-agent: penstock/{__version__}",
+    ]
+    if pool.api_key is not None:
+        lines.append(f"authorization: Bearer {pool.api_key.get_secret_value()}")
+    lines.extend(f"{name}: {value}" for name, value in pool.headers.items())
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+
+
+def drop_privileged(fields: Fields, kind: EngineKind) -> None:
+    """Remove, in place, the fields of a body that only the gateway may set on engines of this kind."""
+    for name in _PRIVILEGED.get(kind, _NONE) & fields.keys():
+        del fields[name]

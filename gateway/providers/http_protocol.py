@@ -1,0 +1,252 @@
+"""One HTTP/1.1 connection to an engine: request bytes out, response parsed by llhttp, body handed on as it arrives.
+
+Each request gets a response object of its own, so a connection is free again when its response is complete, read or
+not. Back-pressure: above a bound of unread bytes the socket is not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.domain.upstream import UpstreamRequest
+
+BUFFER_BYTES_MAX = 256 * 1024
+HEAD_BYTES_MAX = 64 * 1024
+
+
+class HttpResponse:
+    """A response as it arrives; see `gateway.domain.upstream.UpstreamResponse`."""
+
+    __slots__ = ("_body", "_buffered_bytes", "_connection", "_error", "_waiter", "complete", "headers", "status")
+
+    def __init__(self, connection: HttpConnection) -> None:
+        self._connection = connection
+        self._body: list[bytes] = []
+        self._buffered_bytes = 0
+        self._error: GatewayError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.complete = False
+
+    async def head(self) -> None:
+        """Wait until status and headers are there."""
+        try:
+            while not self.status:
+                if self._error is not None:
+                    raise self._error
+                await self._wait()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    async def read(self) -> bytes:
+        """Return the body's next bytes, b"" at its end."""
+        while not self._body:
+            if self._error is not None:
+                raise self._error
+            if self.complete:
+                return b""
+            await self._wait()
+        body = self._body
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        if self._buffered_bytes > BUFFER_BYTES_MAX:
+            self._connection.resume(self)
+        self._buffered_bytes = 0
+        return data
+
+    def abort(self) -> None:
+        """Hang up unless the response is complete. The engine sees a closed connection and stops computing."""
+        if not self.complete and self._error is None:
+            self._connection.fail(self, UpstreamFailed("the request to the engine was given up"))
+
+    def feed(self, data: bytes) -> bool:
+        """Take in a piece of the body; returns whether too much is unread."""
+        self._body.append(data)
+        self._buffered_bytes += len(data)
+        self.wake()
+        return self._buffered_bytes > BUFFER_BYTES_MAX
+
+    def end(self, error: GatewayError | None) -> None:
+        """Take in that nothing more comes: None at a proper end."""
+        if error is None:
+            self.complete = True
+        elif not self.complete and self._error is None:
+            self._error = error
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the reader look again."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+
+class HttpConnection(asyncio.Protocol):
+    """Carries one request at a time. `on_idle` hears when it may take another, `on_closed` when it is gone."""
+
+    def __init__(self, on_idle: Callable[[HttpConnection], None], on_closed: Callable[[HttpConnection], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._on_idle = on_idle
+        self._on_closed = on_closed
+        self._parser = httptools.HttpResponseParser(self)
+        self._response: HttpResponse | None = None
+        self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0
+        self._paused = False
+        self._deadline_s = 0.0
+        self._idle_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.closed = False
+        self.idle_since_s = 0.0
+        self.answered = False
+        """Whether any byte of the current response has arrived."""
+
+    def start(self, head: bytes, request: UpstreamRequest) -> HttpResponse:
+        """Write a request whose head is `head`, and return the response to come."""
+        assert self._transport is not None, "the connection is open"
+        assert self._response is None, "one request at a time"
+        response = self._response = HttpResponse(self)
+        self._head_bytes = 0
+        self.answered = False
+        self._idle_s = request.idle_s
+        self._deadline_s = self._loop.time() + request.first_byte_s
+        if self._timer is None or self._timer.when() > self._deadline_s:
+            self._end_timer()
+            self._timer = self._loop.call_at(self._deadline_s, self._check_deadline)
+        if len(request.body) <= 16_384:
+            self._transport.write(head + request.body)
+        else:
+            self._transport.writelines((head, request.body))
+        return response
+
+    def resume(self, response: HttpResponse) -> None:
+        """Read on: the response's reader has caught up."""
+        if self._paused and self._response is response and self._transport is not None:
+            self._paused = False
+            self._deadline_s = self._loop.time() + self._idle_s
+            self._transport.resume_reading()
+
+    def fail(self, response: HttpResponse, error: GatewayError) -> None:
+        """End the connection and the response on it."""
+        if self._response is not response:
+            return
+        self._response = None
+        response.end(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close, once what was written has been sent."""
+        self._end_timer()
+        if self._transport is not None:
+            self._transport.close()
+
+    # --- called by the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass, but have all of it
+
+    def data_received(self, data: bytes) -> None:
+        response = self._response
+        if response is None:
+            self.close()  # an engine that speaks unasked cannot be trusted with another request
+            return
+        self.answered = True
+        self._deadline_s = self._loop.time() + self._idle_s
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.fail(response, UpstreamFailed("the engine's answer is not HTTP"))
+            return
+        if not response.status:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self.fail(response, UpstreamFailed("the engine's response head is too large"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._transport = None
+        self._end_timer()
+        response, self._response = self._response, None
+        if response is not None:
+            ended_by_close = response.status and exc is None and not self._has_length(response.headers)
+            response.end(None if ended_by_close else UpstreamFailed("the engine broke the connection off"))
+        self._on_closed(self)
+
+    # --- called by the parser
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep one header; names are lower case."""
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """The head is there, unless it is an interim one (1xx), which the real one follows."""
+        status = self._parser.get_status_code()
+        headers, self._headers = self._headers, {}
+        if status >= 200 and self._response is not None:
+            self._response.headers = headers
+            self._response.status = status
+            self._response.wake()
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a piece of the body on."""
+        if self._response is not None and self._response.feed(body) and not self._paused:
+            self._paused = True
+            assert self._transport is not None
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The response is whole; the connection may carry another request when both sides keep it alive."""
+        response = self._response
+        if response is None or not response.status:
+            return
+        self._response = None
+        response.end(None)
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        if self._parser.should_keep_alive() and self._transport is not None and not self._transport.is_closing():
+            self.idle_since_s = self._loop.time()
+            self._on_idle(self)
+        else:
+            self.close()
+
+    @staticmethod
+    def _has_length(headers: dict[bytes, bytes]) -> bool:
+        return b"content-length" in headers or b"chunked" in headers.get(b"transfer-encoding", b"").lower()
+
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check_deadline(self) -> None:
+        """The timer is only moved when it fires: neither data that arrives nor a new request costs a timer."""
+        self._timer = None
+        response = self._response
+        if response is None:
+            return
+        now_s = self._loop.time()
+        if now_s >= self._deadline_s and not self._paused:
+            what = "fell silent" if response.status else "did not answer in time"
+            self.fail(response, UpstreamTimeout(f"the engine {what}"))
+            return
+        self._timer = self._loop.call_at(max(self._deadline_s, now_s + 0.05), self._check_deadline)

@@ -1,0 +1,98 @@
+"""Counts what a request uses while its answer passes: by the engine's own usage, else by the deltas that went by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gateway.domain.usage import NO_USAGE, Coverage, Status, TokenUsage
+from gateway.relay.wire import estimated_tokens
+
+if TYPE_CHECKING:
+    from gateway.relay.wire import Answer
+
+
+class Meter:
+    """What is known so far of one request's usage."""
+
+    __slots__ = (
+        "_choices",
+        "_finished",
+        "_seen",
+        "_usage",
+        "completion_tokens",
+        "first_token_s",
+        "last_token_s",
+        "sent_s",
+    )
+
+    def __init__(self, choices: int) -> None:
+        self._choices = choices
+        self.sent_s: float | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what a failed attempt delivered: nothing of it reached the client."""
+        self.completion_tokens = 0
+        self.first_token_s: float | None = None
+        self.last_token_s: float | None = None
+        self._usage: TokenUsage | None = None
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
+
+    def sent(self, now_s: float) -> None:
+        """The engine is being given the request: from now on it may compute. Monotonic seconds."""
+        self.sent_s = now_s
+
+    def count(self, answer: Answer, now_s: float) -> None:
+        """Take in a chunk or a whole answer that arrived at `now_s`, monotonic seconds."""
+        generated = 0
+        for choice in answer.choices or ():
+            generated += estimated_tokens(choice.generated_bytes())
+            self._seen.add(choice.index)
+            if choice.finish_reason is not None:
+                self._finished.add(choice.index)
+        if generated:
+            self.completion_tokens += generated
+            self.last_token_s = now_s
+            if self.first_token_s is None:
+                self.first_token_s = now_s
+        if answer.usage is not None:
+            self._usage = answer.usage.tokens() or self._usage
+
+    @property
+    def finished(self) -> bool:
+        """Whether all choices that were asked for have ended with a finish_reason."""
+        return len(self._finished) >= self._choices
+
+    @property
+    def consistent(self) -> bool:
+        """Whether all choices that were begun have ended; enough when the engine itself says that it is done."""
+        return bool(self._finished) and self._finished == self._seen
+
+    def usage(
+        self,
+        status: Status,
+        *,
+        prompt_estimate: int,
+        output_estimate_max: int,
+        output_per_s: float,
+        streamed: bool,
+        ended_s: float,
+    ) -> TokenUsage:
+        """Return what is billed.
+
+        The engine's word counts where it was given. Otherwise the prompt is estimated, and the completion counted from
+        what went by; an answer that was to come whole and that nobody waited for is estimated from the time the engine
+        had, at `output_per_s`, up to `output_estimate_max`. A request that no engine saw, or that failed before
+        anything was generated, used nothing.
+        """
+        if self._usage is not None:
+            exact = status is Status.OK
+            return self._usage if exact else replace(self._usage, coverage=Coverage.ESTIMATED)
+        if self.sent_s is None or (status is Status.UPSTREAM_ERROR and not self.completion_tokens):
+            return NO_USAGE
+        completion = self.completion_tokens
+        if not streamed and not completion and status is not Status.OK:
+            completion = min(int((ended_s - self.sent_s) * output_per_s), output_estimate_max)
+        return TokenUsage(prompt=prompt_estimate, completion=completion, coverage=Coverage.ESTIMATED)

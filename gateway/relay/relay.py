@@ -1,0 +1,193 @@
+"""Carries one call to an engine and its answer to the client, on another engine when the first fails before a byte.
+
+Never ends a stream cleanly without a finish_reason and [DONE]: clients loop on that, or take it for success. What
+happened is left in a `Progress`, whoever ends the request, so that settling knows it also after a cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from gateway.domain.attempt import AttemptOutcome
+from gateway.domain.call import Fields
+from gateway.domain.upstream import UpstreamRequest
+from gateway.errors import GatewayError, NoEngine, UpstreamBusy, UpstreamFailed, UpstreamRefused, UpstreamTimeout
+from gateway.providers.dialect import drop_privileged
+from gateway.relay.stream_pump import DONE_EVENT, StreamPump
+from gateway.relay.upstream_errors import BODY_BYTES_MAX, from_event, from_response
+from gateway.relay.wire import read_answer
+
+if TYPE_CHECKING:
+    from gateway.domain.attempt import Attempt, Attempts
+    from gateway.domain.call import Call
+    from gateway.domain.upstream import UpstreamResponse
+    from gateway.relay.meter import Meter
+
+ANSWER_BYTES_MAX = 64 * 2**20
+_DRAIN_S = 1.0
+
+_decode_fields = msgspec.json.Decoder(Fields).decode
+
+
+class Sink(Protocol):
+    """The client's side of an exchange, as the relay sees it. All of it may wait for a slow reader."""
+
+    content_sent: bool
+    """Whether anything but keep-alives went out: from then on no other engine may be tried."""
+
+    async def answer(self, body: bytes) -> None:
+        """Send a whole JSON answer with status 200."""
+        ...
+
+    async def write(self, events: bytes) -> None:
+        """Send events of a stream, after its head where that has not gone out yet."""
+        ...
+
+    async def end(self, last: bytes) -> None:
+        """Send the last events and end the stream properly."""
+        ...
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one exchange got; filled while it runs."""
+
+    meter: Meter
+    attempts: int = 0
+    pool: str | None = None
+    engine: str | None = None
+    served_model: str | None = None
+
+
+class Relay:
+    """Stateless: everything about a call is in its arguments."""
+
+    async def run(self, call: Call, attempts: Attempts, sink: Sink, progress: Progress) -> None:
+        """Serve `call` from the first engine that can, or raise.
+
+        Raises:
+            UpstreamRefused: the engine says that the request is wrong.
+            UpstreamBusy, UpstreamFailed, UpstreamTimeout: no engine could serve it, or one broke off after content
+                was sent.
+            NoEngine: there was no engine to try.
+        """
+        error: GatewayError | None = None
+        async for attempt in attempts:
+            progress.attempts += 1
+            progress.pool, progress.engine = attempt.pool, attempt.engine
+            progress.served_model = call.model.name
+            progress.meter.reset()
+            outcome, retry_after_s = AttemptOutcome.ABANDONED, None
+            try:
+                await self._serve(call, attempt, sink, progress.meter)
+                outcome = AttemptOutcome.OK
+            except UpstreamRefused:
+                outcome = AttemptOutcome.REFUSED
+                raise
+            except UpstreamBusy as busy:
+                outcome, retry_after_s, error = AttemptOutcome.BUSY, busy.retry_after_s, busy
+            except (UpstreamFailed, UpstreamTimeout) as failure:
+                outcome, error = AttemptOutcome.FAILED, failure
+            finally:
+                attempt.finish(outcome, retry_after_s=retry_after_s)
+            if outcome is AttemptOutcome.OK:
+                return
+            if error is not None and sink.content_sent:
+                raise error
+        raise error or NoEngine("no engine for this model is available now", retry_after_s=1.0)
+
+    async def _serve(self, call: Call, attempt: Attempt, sink: Sink, meter: Meter) -> None:
+        drop_privileged(call.fields, attempt.engine_kind)
+        request = UpstreamRequest(
+            method=b"POST",
+            path=call.endpoint.upstream_path,
+            headers=attempt.headers,
+            body=call.upstream_body(attempt.upstream_model),
+            first_byte_s=attempt.timeouts.first_byte_s,
+            idle_s=attempt.timeouts.idle_s,
+        )
+        meter.sent(time.monotonic())
+        response = await attempt.connection.send(request)
+        try:
+            if response.status != 200:
+                raise from_response(response.status, response.headers, await _read_all(response, BODY_BYTES_MAX))
+            if call.stream:
+                await _stream(call, response, sink, meter)
+            else:
+                await _whole(call, response, sink, meter)
+        finally:
+            response.abort()
+
+
+async def _whole(call: Call, response: UpstreamResponse, sink: Sink, meter: Meter) -> None:
+    body = await _read_all(response, ANSWER_BYTES_MAX)
+    answer = read_answer(body)
+    try:
+        fields = _decode_fields(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise UpstreamFailed("the engine's answer is not a JSON object") from None
+    if answer is not None and answer.failed:
+        raise from_event(body)
+    if answer is not None:
+        meter.count(answer, time.monotonic())
+    name = msgspec.json.encode(call.requested_model)
+    if "model" in fields and bytes(fields["model"]) != name:
+        fields["model"] = msgspec.Raw(name)
+        body = msgspec.json.encode(fields)
+    await sink.answer(body)
+
+
+async def _stream(call: Call, response: UpstreamResponse, sink: Sink, meter: Meter) -> None:
+    if b"text/event-stream" not in response.headers.get(b"content-type", b"").lower():
+        raise UpstreamFailed("the engine answered a stream with something else")
+    pump = StreamPump(call.requested_model, meter, usage_wanted=call.usage_wanted)
+    while True:
+        data = await response.read()
+        now_s = time.monotonic()
+        events = pump.feed(data, now_s) if data else pump.finish(now_s)
+        if pump.failure is not None:
+            if events:
+                await sink.write(events)
+            raise from_event(pump.failure)
+        if pump.done or not data:
+            break
+        if events:
+            await sink.write(events)
+    # Some engines never say [DONE]; all choices having ended will do. Neither is a stream that was cut.
+    if not (meter.consistent if pump.done else meter.finished):
+        if events:
+            await sink.write(events)
+        raise UpstreamFailed("the engine ended its stream without finishing the answer")
+    await sink.end(events + DONE_EVENT)
+    if not response.complete:
+        await _drain(response)
+
+
+async def _drain(response: UpstreamResponse) -> None:
+    """Let the engine end its response, so that the connection can be used again; the client has everything."""
+    with contextlib.suppress(GatewayError, TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            while await response.read():
+                pass
+
+
+async def _read_all(response: UpstreamResponse, bytes_max: int) -> bytes:
+    pieces = [await response.read()]
+    if response.complete and len(pieces[0]) <= bytes_max:
+        rest = await response.read()
+        if not rest:
+            return pieces[0]
+        pieces.append(rest)
+    size = sum(map(len, pieces))
+    while piece := await response.read():
+        pieces.append(piece)
+        size += len(piece)
+        if size > bytes_max:
+            raise UpstreamFailed("the engine's answer is too large")
+    return b"".join(pieces)

@@ -1,0 +1,140 @@
+"""The parts of OpenAI's answers that the gateway reads: usage, choices' ends, and what counts as generated.
+
+Decoded with msgspec straight from the bytes; everything else in an answer is skipped, never rebuilt.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from gateway.domain.usage import Coverage, TokenUsage
+
+TOKENS_MAX = 10**12
+_LONGEST_TOKEN_BYTES = 16
+_BYTES_PER_TOKEN = 4
+
+
+class PromptDetails(msgspec.Struct):
+    """`usage.prompt_tokens_details`."""
+
+    cached_tokens: int | None = None
+
+
+class CompletionDetails(msgspec.Struct):
+    """`usage.completion_tokens_details`."""
+
+    reasoning_tokens: int | None = None
+
+
+class WireUsage(msgspec.Struct):
+    """`usage`, as engines send it; an explicit zero is a zero."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
+
+    def tokens(self) -> TokenUsage | None:
+        """Return the usage, None when it says nothing usable. Parts are cut to what they are part of."""
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        if prompt is None and self.total_tokens is not None:
+            prompt = self.total_tokens - (completion or 0)
+        if prompt is None:
+            return None
+        prompt = min(max(prompt, 0), TOKENS_MAX)
+        completion = min(max(completion or 0, 0), TOKENS_MAX)
+        cached = (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+        reasoning = (self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens) or 0
+        return TokenUsage(
+            prompt=prompt,
+            cached=min(max(cached, 0), prompt),
+            completion=completion,
+            reasoning=min(max(reasoning, 0), completion),
+            coverage=Coverage.EXACT,
+        )
+
+
+class Delta(msgspec.Struct):
+    """What a chunk, or a whole message, adds: text, reasoning, or a tool call."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw(b"")
+
+    def generated_bytes(self) -> int:
+        """Return the size of what was generated, in bytes of text or JSON."""
+        size = len(self.content or "") + len(self.reasoning_content or self.reasoning or "") + len(self.refusal or "")
+        calls = bytes(self.tool_calls)
+        return size + (len(calls) if calls not in (b"", b"null", b"[]") else 0)
+
+
+class Choice(msgspec.Struct):
+    """One choice of a chunk or of a whole answer (chat and legacy completions)."""
+
+    index: int = 0
+    delta: Delta | None = None
+    message: Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+    def generated_bytes(self) -> int:
+        """Return the size of what this choice adds."""
+        part = self.delta or self.message
+        return (part.generated_bytes() if part is not None else 0) + len(self.text or "")
+
+
+class Answer(msgspec.Struct):
+    """A chunk of a stream, or a whole answer. `choices` is None where the field is missing."""
+
+    choices: list[Choice] | None = None
+    usage: WireUsage | None = None
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine reports an error in here."""
+        return bytes(self.error) not in (b"", b"null")
+
+
+class _BareChoice(msgspec.Struct):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _BareAnswer(msgspec.Struct):
+    choices: list[_BareChoice] | None = None
+    usage: WireUsage | None = None
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode = msgspec.json.Decoder(Answer).decode
+_decode_bare = msgspec.json.Decoder(_BareAnswer).decode
+
+
+def read_answer(data: bytes) -> Answer | None:
+    """Decode a chunk or an answer, None when it is not of this shape (it is passed on all the same).
+
+    Content of an unforeseen type (parts instead of a string, say) costs its own count only, never the usage.
+    """
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        bare = _decode_bare(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    choices = [Choice(index=c.index, finish_reason=c.finish_reason) for c in bare.choices or ()]
+    return Answer(choices=None if bare.choices is None else choices, usage=bare.usage, error=bare.error)
+
+
+def estimated_tokens(generated_bytes: int) -> int:
+    """Return how many tokens a delta is likely to be: engines send one at a time, or several at once when behind."""
+    if generated_bytes == 0:
+        return 0
+    return 1 if generated_bytes <= _LONGEST_TOKEN_BYTES else math.ceil(generated_bytes / _BYTES_PER_TOKEN)

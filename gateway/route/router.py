@@ -1,0 +1,173 @@
+"""Chooses engines for calls: the least loaded healthy one of the model's pool, then another one, then the fallbacks.
+
+What the relay sees is an iterator of attempts. How the next engine is chosen can change behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING
+
+from gateway.errors import NoEngine
+from gateway.route.engine import Engine
+from gateway.route.health import watch
+
+if TYPE_CHECKING:
+    from gateway.domain.attempt import Attempt, AttemptOutcome
+    from gateway.domain.call import Call
+    from gateway.domain.config import GatewayConfig, PoolConfig
+    from gateway.observe.metrics import Metrics
+
+ATTEMPTS_MAX = 2
+RETRY_SHARE = 0.2
+RETRY_RESERVE = 10.0
+
+
+class RetryBudget:
+    """Retries may be a fifth of all calls, so that a failing pool is not hit twice as hard; a few are always saved."""
+
+    def __init__(self) -> None:
+        self._saved = RETRY_RESERVE
+
+    def earn(self) -> None:
+        """A call was made."""
+        self._saved = min(self._saved + RETRY_SHARE, RETRY_RESERVE)
+
+    def spend(self) -> bool:
+        """Return whether one retry may be made, and take it."""
+        if self._saved < 1:
+            return False
+        self._saved -= 1
+        return True
+
+
+class Pool:
+    """The engines of one pool, in the order of penstock.yaml."""
+
+    def __init__(self, config: PoolConfig, engines: list[Engine]) -> None:
+        self.config = config
+        self.engines = engines
+        self.retries = RetryBudget()
+        self._turn = itertools.count()
+
+    def choose(self, tried: set[str]) -> Engine | None:
+        """Return the least loaded engine that was not tried yet, None when there is none with room.
+
+        When no engine is healthy, all are tried: better a request that may fail than one that surely does.
+        """
+        untried = [engine for engine in self.engines if engine.endpoint not in tried]
+        healthy = [engine for engine in untried if engine.up and not engine.ejected]
+        candidates = [engine for engine in healthy or untried if not engine.full]
+        candidates = [engine for engine in candidates if not engine.busy] or candidates
+        if not candidates:
+            return None
+        if len(candidates) == 1:
+            return candidates[0]
+        # Equals take turns: always beginning with the first would load it more.
+        start = next(self._turn) % len(candidates)
+        return min(candidates[start:] + candidates[:start], key=lambda engine: engine.in_flight)
+
+    def may_eject(self) -> bool:
+        """Whether one more engine may be kept out: never more than half of them."""
+        return 2 * (sum(engine.ejected for engine in self.engines) + 1) <= len(self.engines)
+
+
+class EngineAttempt:
+    """See `gateway.domain.attempt.Attempt`."""
+
+    __slots__ = (
+        "_engine", "_finished", "_pool", "connection", "engine", "engine_kind", "headers", "pool", "timeouts",
+        "upstream_model",
+    )  # fmt: skip
+
+    def __init__(self, pool: Pool, engine: Engine, upstream_model: str) -> None:
+        self._pool = pool
+        self._engine = engine
+        self._finished = False
+        self.pool = pool.config.name
+        self.engine = engine.endpoint
+        self.engine_kind = pool.config.engine_kind
+        self.upstream_model = upstream_model
+        self.connection = engine.connection
+        self.headers = engine.headers
+        self.timeouts = pool.config.timeouts
+        engine.begin()
+
+    def finish(self, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
+        """Free the slot and tell how it went."""
+        if not self._finished:
+            self._finished = True
+            self._engine.end(outcome, may_eject=self._pool.may_eject(), retry_after_s=retry_after_s)
+
+
+class _Attempts:
+    """Engines for one call, chosen when asked for."""
+
+    __slots__ = ("_budget", "_call", "_left", "_pools", "_tried")
+
+    def __init__(self, call: Call, pools: list[Pool]) -> None:
+        self._call = call
+        self._pools = pools
+        self._left = ATTEMPTS_MAX
+        self._tried: set[str] = set()
+        self._budget = pools[0].retries
+        self._budget.earn()
+
+    def __aiter__(self) -> _Attempts:
+        return self
+
+    async def __anext__(self) -> Attempt:
+        if self._left == 0 or (self._tried and not self._budget.spend()):
+            raise StopAsyncIteration
+        self._left -= 1
+        for pool in self._pools:
+            engine = pool.choose(self._tried)
+            if engine is not None:
+                self._tried.add(engine.endpoint)
+                return EngineAttempt(pool, engine, self._call.model.upstream)
+        if not self._tried:
+            raise NoEngine("every engine for this model is down or full", retry_after_s=1.0)
+        raise StopAsyncIteration
+
+
+class Router:
+    """All pools of penstock.yaml. A new configuration keeps the engines that it still names."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._pools: dict[str, Pool] = {}
+        self._watches: dict[Engine, asyncio.Task[None]] = {}
+
+    def configure(self, config: GatewayConfig) -> None:
+        """Take on a configuration; needs a running event loop. Requests under way finish where they are."""
+        kept = {(pool.config.name, engine.endpoint): engine for pool in self._pools.values() for engine in pool.engines}
+        pools: dict[str, Pool] = {}
+        for pool in config.pools.values():
+            engines: list[Engine] = []
+            for endpoint in pool.endpoints:
+                known = kept.get((pool.name, endpoint))
+                same = known is not None and known.pool == pool
+                engines.append(known if known is not None and same else Engine(pool, endpoint, self._metrics))
+            pools[pool.name] = Pool(pool, engines)
+        self._pools = pools
+        current = {engine for pool in pools.values() for engine in pool.engines}
+        for engine in current - self._watches.keys():
+            self._watches[engine] = asyncio.get_running_loop().create_task(watch(engine))
+        for engine in self._watches.keys() - current:
+            self._watches.pop(engine).cancel()
+        for name, endpoint in kept.keys() - {(engine.pool.name, engine.endpoint) for engine in current}:
+            self._metrics.forget_engine(name, endpoint)
+
+    def attempts(self, call: Call) -> _Attempts:
+        """Return the engines to try for a call, in turn."""
+        return _Attempts(call, [self._pools[name] for name in call.model.pools])
+
+    async def close(self) -> None:
+        """Stop probing and close idle connections."""
+        for task in self._watches.values():
+            task.cancel()
+        await asyncio.gather(*self._watches.values(), return_exceptions=True)
+        for pool in self._pools.values():
+            for engine in pool.engines:
+                await engine.connection.close()

@@ -1,0 +1,249 @@
+"""The ledger: every admitted request is written twice, OPEN before its first byte goes out and CLOSE when it has ended.
+
+Records are committed in groups by one task. `open` reserves room for both, so that closing can never be refused; while
+Postgres is away records wait in memory up to a bound, beyond which nothing new is admitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from gateway.errors import LedgerFull
+from gateway.settle.records import INSERT_CLOSE, INSERT_OPEN, CloseRecord, OpenRecord
+from gateway.storage.postgres import AWAY_ERRORS
+
+if TYPE_CHECKING:
+    from gateway.observe.metrics import Metrics
+    from gateway.storage.postgres import Pool
+
+GROUP_MAX = 1000
+"""Records of each kind in one commit."""
+
+RETRY_S = 0.25
+COMMIT_S_MAX = 10.0
+PARTITION_DAYS_AHEAD = 7
+
+_log = structlog.get_logger("penstock.ledger")
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One request's place in the ledger, from OPEN to CLOSE."""
+
+    opened: OpenRecord
+    queued_s: float
+    durable: bool = False
+    """Whether the OPEN record is committed."""
+    waiter: asyncio.Future[None] | None = None
+    closed: CloseRecord | None = None
+
+
+class Ledger:
+    """Queues in memory, groups to Postgres. `run` writes; `open`, `close` and `hold` are the data path's."""
+
+    def __init__(
+        self, pool: Pool, metrics: Metrics, *, events_max: int, group_commit_s: float, open_hold_s: float
+    ) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._events_max = events_max
+        self._group_commit_s = group_commit_s
+        self._open_hold_s = open_hold_s
+        self._opens: deque[Entry] = deque()
+        self._closes: deque[tuple[float, Entry]] = deque()
+        self._wake = asyncio.Event()
+        self._entries = 0
+        self._stopping = False
+        self.away = False
+
+    def open(self, record: OpenRecord) -> Entry:
+        """Reserve room for a request and queue its OPEN record.
+
+        Raises:
+            LedgerFull: too many events wait for Postgres; nothing may be served that cannot be accounted for.
+        """
+        if self._entries >= self._events_max:
+            raise LedgerFull("usage cannot be recorded now", retry_after_s=5.0)
+        self._entries += 1
+        entry = Entry(record, time.monotonic())
+        self._opens.append(entry)
+        self._wake.set()
+        return entry
+
+    def close(self, entry: Entry, record: CloseRecord) -> None:
+        """Queue the CLOSE record. Never waits, never fails: the room was reserved by `open`."""
+        assert entry.closed is None, "an event closes once"
+        entry.closed = record
+        self._closes.append((time.monotonic(), entry))
+        self._wake.set()
+
+    async def hold(self, entry: Entry) -> None:
+        """Wait until the OPEN record is durable, at most a moment: then it waits in memory and the answer goes out."""
+        if entry.durable or self.away:
+            return
+        entry.waiter = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._open_hold_s):
+                await entry.waiter
+        except TimeoutError:
+            pass
+        finally:
+            entry.waiter = None
+
+    async def run(self) -> None:
+        """Write groups until `stop` was called and everything is written, or until cancelled."""
+        last_s = 0.0
+        while not (self._stopping and not self._opens and not self._closes):
+            if not self._opens and not self._closes:
+                await self._wake.wait()
+            self._wake.clear()
+            # The first record after a pause is written at once; under load records gather for a moment.
+            pause_s = last_s + self._group_commit_s - time.monotonic()
+            if pause_s > 0 and not self._stopping:
+                await asyncio.sleep(pause_s)
+            last_s = time.monotonic()
+            if not await self._write_group():
+                await asyncio.sleep(RETRY_S)
+
+    def stop(self) -> None:
+        """Let `run` end once it has written what is queued."""
+        self._stopping = True
+        self._wake.set()
+
+    def observe(self) -> None:
+        """Bring the gauges up to date."""
+        now_s = time.monotonic()
+        oldest = [self._opens[0].queued_s] if self._opens else []
+        oldest += [self._closes[0][0]] if self._closes else []
+        self._metrics.ledger_pending.set(len(self._opens) + len(self._closes))
+        self._metrics.ledger_lag.set(max((now_s - queued_s for queued_s in oldest), default=0.0))
+
+    def tell_unwritten(self) -> None:
+        """At the end, with Postgres away: put what only this process knows into its log, record by record."""
+        for kind, records in (
+            ("open", [entry.opened for entry in self._opens]),
+            ("close", [entry.closed for _, entry in self._closes]),
+        ):
+            for record in records:
+                _log.error("ledger_unwritten", kind=kind, record=str(record))
+
+    @property
+    def pending(self) -> int:
+        """How many records wait to be written."""
+        return len(self._opens) + len(self._closes)
+
+    async def _write_group(self) -> bool:
+        """Commit one group; returns whether that worked. What failed stays queued, in order."""
+        opens = list(islice(self._opens, GROUP_MAX))
+        closes = [entry for _, entry in islice(self._closes, GROUP_MAX)]
+        if not opens and not closes:
+            return True
+        started_s = time.monotonic()
+        try:
+            async with asyncio.timeout(COMMIT_S_MAX):
+                await self._insert(opens, closes)
+        except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
+            if not _is_about_content(error):
+                self._failed(error)
+                return False
+            if not await self._insert_one_by_one(opens, closes):
+                return False
+        self._committed(opens, closes, time.monotonic() - started_s)
+        return True
+
+    async def _insert(self, opens: list[Entry], closes: list[Entry]) -> None:
+        async with self._pool.acquire(timeout=COMMIT_S_MAX) as connection:
+            try:
+                await _insert_rows(connection, opens, closes)
+            except asyncpg.CheckViolationError as error:
+                if "no partition" not in str(error):
+                    raise
+                days = {entry.opened.opened_at.date() for entry in (*opens, *closes)}
+                for day in days:
+                    await connection.execute("SELECT penstock_make_partitions($1, 1)", day)
+                await _insert_rows(connection, opens, closes)
+
+    async def _insert_one_by_one(self, opens: list[Entry], closes: list[Entry]) -> bool:
+        """Postgres refuses a record for its content: find it, keep it in the log, and let the others through."""
+        for entry, group in [
+            *((entry, ([entry], [])) for entry in opens),
+            *((entry, ([], [entry])) for entry in closes),
+        ]:
+            try:
+                async with asyncio.timeout(COMMIT_S_MAX):
+                    await self._insert(*group)
+            except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
+                if not _is_about_content(error):
+                    self._failed(error)
+                    return False
+                self._metrics.ledger_rejected.inc()
+                _log.error("ledger_rejected", reason=str(error), record=str(entry.closed or entry.opened))
+        return True
+
+    def _committed(self, opens: list[Entry], closes: list[Entry], seconds: float) -> None:
+        for entry in opens:
+            self._opens.popleft()
+            entry.durable = True
+            if entry.waiter is not None and not entry.waiter.done():
+                entry.waiter.set_result(None)
+        for _ in closes:
+            self._closes.popleft()
+        self._entries -= len(closes)
+        self._metrics.ledger_commit.observe(seconds)
+        self._metrics.ledger_records.labels("open").inc(len(opens))
+        self._metrics.ledger_records.labels("close").inc(len(closes))
+        if self.away:
+            self.away = False
+            _log.warning("ledger_back", pending=self.pending)
+
+    def _failed(self, error: BaseException) -> None:
+        self._metrics.ledger_failures.inc()
+        if not self.away:
+            self.away = True
+            _log.error("ledger_away", reason=f"{type(error).__name__}: {error}", pending=self.pending)
+        # Nobody waits for what cannot be had: the records are kept, the answers go out.
+        for entry in self._opens:
+            if entry.waiter is not None and not entry.waiter.done():
+                entry.waiter.set_result(None)
+
+
+def _is_about_content(error: BaseException) -> bool:
+    """Whether writing the same again must fail again: a value out of range, or one that a constraint refuses."""
+    if isinstance(error, asyncpg.PostgresError):
+        return isinstance(error, (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError))
+    return isinstance(error, ValueError)  # asyncpg could not encode it
+
+
+async def _insert_rows(
+    connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], opens: list[Entry], closes: list[Entry]
+) -> None:
+    """Write both kinds in one transaction, as columns."""
+    closed = [entry.closed for entry in closes if entry.closed is not None]
+    if not closed:
+        await connection.execute(INSERT_OPEN, *zip(*(entry.opened for entry in opens), strict=True))
+        return
+    if not opens:
+        await connection.execute(INSERT_CLOSE, *zip(*closed, strict=True))
+        return
+    async with connection.transaction():
+        await connection.execute(INSERT_OPEN, *zip(*(entry.opened for entry in opens), strict=True))
+        await connection.execute(INSERT_CLOSE, *zip(*closed, strict=True))
+
+
+async def keep_partitions_ahead(pool: Pool, *, every_s: float = 3600.0) -> None:
+    """Make the coming days' partitions, every hour, until cancelled; the writer itself makes one that is missing."""
+    while True:
+        with contextlib.suppress(asyncpg.PostgresError, *AWAY_ERRORS):
+            await pool.execute(
+                "SELECT penstock_make_partitions((now() AT TIME ZONE 'UTC')::date, $1)", PARTITION_DAYS_AHEAD + 1
+            )
+        await asyncio.sleep(every_s)

@@ -1,0 +1,78 @@
+"""The ledger's two records, as rows: OPEN when a request is admitted, CLOSE when it has ended, however it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from uuid import UUID
+
+    from gateway.units import PicoUsd
+
+
+class OpenRecord(NamedTuple):
+    """A request that was admitted; the fields are the columns of `usage_open`, in this order."""
+
+    event_id: UUID
+    opened_at: dt.datetime
+    deadline_at: dt.datetime
+    boot_id: UUID
+    organization_id: UUID
+    team_id: UUID
+    user_id: UUID | None
+    key_id: UUID
+    model: str
+    estimate_prompt_tokens: int
+    estimate_completion_tokens: int
+
+
+class CloseRecord(NamedTuple):
+    """How a request ended; the fields are the columns of `usage_event`, in this order. Times are milliseconds."""
+
+    event_id: UUID
+    opened_at: dt.datetime
+    boot_id: UUID
+    organization_id: UUID
+    team_id: UUID
+    user_id: UUID | None
+    key_id: UUID
+    model: str
+    served_model: str
+    engine: str | None
+    endpoint: str
+    session: str | None
+    streamed: bool
+    attempts: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    price_id: int | None
+    cost_pico_usd: PicoUsd
+    status: str
+    coverage: str
+    http_status: int | None
+    error_code: str | None
+    ttft_ms: int | None
+    duration_ms: int
+
+
+_OPEN_TYPES = ("uuid", "timestamptz", "timestamptz", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "bigint", "bigint")
+_CLOSE_TYPES = (
+    "uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "text", "text", "text", "text", "bool",
+    "smallint", "bigint", "bigint", "bigint", "bigint", "bigint", "numeric", "text", "text", "smallint", "text",
+    "integer", "integer",
+)  # fmt: skip
+
+
+def _insert(table: str, fields: tuple[str, ...], types: tuple[str, ...]) -> str:
+    columns = ", ".join(fields)
+    arrays = ", ".join(f"${position}::{kind}[]" for position, kind in enumerate(types, 1))
+    # Table and columns are names of this module. A record that is there already is the same record: writing is
+    # idempotent, so a commit whose answer was lost is simply written again.
+    return f"INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"  # noqa: S608 - see above
+
+
+INSERT_OPEN = _insert("usage_open", OpenRecord._fields, _OPEN_TYPES)
+INSERT_CLOSE = _insert("usage_event", CloseRecord._fields, _CLOSE_TYPES)

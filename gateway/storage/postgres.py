@@ -1,0 +1,61 @@
+"""Connections to Postgres: the pool of the data path, and how asyncpg's errors are told from each other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeAlias
+
+import asyncpg
+
+from gateway.errors import StorageUnavailable
+from gateway.storage.dsn import asyncpg_dsn, redacted
+
+POOL_SIZE_MAX = 8
+CONNECT_TIMEOUT_S = 5.0
+
+AWAY_ERRORS = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.CannotConnectNowError,
+    TimeoutError,
+)
+"""What asyncpg raises when Postgres is not there (refused, cut, starting, stopping, full): not a wrong query."""
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+PoolConnection: TypeAlias = "Connection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
+async def open_pool(dsn: str, *, pooled: bool, wait_s: float) -> Pool:
+    """Open the data path's pool, trying for `wait_s` seconds while Postgres is away.
+
+    Args:
+        dsn: address; a transaction pooler is fine.
+        pooled: whether a transaction pooler stands in between, which makes prepared statements impossible.
+        wait_s: how long to go on trying.
+
+    Raises:
+        StorageUnavailable: Postgres did not answer within `wait_s`.
+    """
+    deadline_s = asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            return await asyncpg.create_pool(
+                asyncpg_dsn(dsn),
+                min_size=1,
+                max_size=POOL_SIZE_MAX,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=30.0,
+                statement_cache_size=0 if pooled else 100,
+                max_inactive_connection_lifetime=300.0,
+                server_settings={"application_name": "penstock"},
+            )
+        except AWAY_ERRORS as error:
+            if asyncio.get_running_loop().time() >= deadline_s:
+                raise StorageUnavailable(f"Postgres at {redacted(dsn)} does not answer: {error}") from error
+        except asyncpg.PostgresError as error:
+            raise StorageUnavailable(f"Postgres at {redacted(dsn)} refuses: {error}") from error
+        await asyncio.sleep(0.5)
