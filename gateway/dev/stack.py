@@ -25,6 +25,7 @@ from gateway.dev.errors import DevServerError
 from gateway.dev.files import LOOPBACK
 from gateway.dev.options import DevInfo, DevOptions, base_url
 from gateway.dev.servers import ServerAddresses, running_servers
+from gateway.settings import load_config
 from gateway.storage.migrate import upgrade
 
 if TYPE_CHECKING:
@@ -52,12 +53,13 @@ class Stack:
 def start_stack(stack: ExitStack, options: DevOptions, ports: Ports, settings: Settings, screen: Screen) -> Stack:
     """Start everything and return once the gateway is ready. What was started is on `stack`, also after a failure.
 
-    Raises DevServerError and GatewayError, with what to do about it.
+    Raises DevServerError, ConfigError and GatewayError, with what to do about it.
     """
     data_dir = options.data_dir
-    engines = [stack.enter_context(Child(_engine(data_dir, number, port))) for number, port in enumerate(ports.engines)]
     engine_urls = [f"http://{LOOPBACK}:{port}" for port in ports.engines]
     config, config_is_ours = write_demo_config(data_dir, engine_urls)
+    load_config(config)  # an edited file may have mistakes: better told before anything runs
+    engines = [stack.enter_context(Child(_engine(data_dir, number, port))) for number, port in enumerate(ports.engines)]
     addresses = _given_addresses(settings)
     with screen.step(_servers_step(addresses)):
         servers = stack.enter_context(running_servers(data_dir, **addresses))

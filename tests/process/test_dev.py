@@ -255,4 +255,5 @@ def test_an_edited_configuration_with_a_mistake_is_shown_with_its_line(reachable
     (reachable_dir / "penstock.yaml").write_text("pools: {}\n")
     with started(reachable_dir, "--port", str(free_port())) as dev:
         assert dev.end() == 1
-        assert f"{reachable_dir}/penstock.yaml:1:" in dev.screen
+        assert f"error: {reachable_dir}/penstock.yaml:1:" in dev.screen
+        assert not (reachable_dir / "logs").exists(), "nothing was started"
