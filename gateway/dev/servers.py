@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServerAddresses:
-    """Where the servers are (passwords included), and the processes that were started for them, if any."""
+    """Where the servers are (passwords included), the processes that were started for them, and PostgreSQL's files."""
 
     postgres_dsn: str
     redis_url: str
     children: tuple[Child, ...] = field(default=(), compare=False)
+    postgres_data: Path | None = None
 
 
 @contextmanager
@@ -42,6 +43,7 @@ def running_servers(
     data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     log_dir = data_dir / "logs"
     children: list[Child] = []
+    postgres_data = None
     with ExitStack() as stack:
         if not redis_url:
             server = start_redis(data_dir, log_dir)
@@ -50,5 +52,6 @@ def running_servers(
         if not postgres_dsn:
             server = start_postgres(data_dir, log_dir)
             postgres_dsn = server.address
+            postgres_data = server.data
             children.append(stack.enter_context(server.child))
-        yield ServerAddresses(postgres_dsn, redis_url, tuple(children))
+        yield ServerAddresses(postgres_dsn, redis_url, tuple(children), postgres_data)

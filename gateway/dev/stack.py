@@ -43,11 +43,12 @@ DRAIN_S_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Everything that runs: what scripts are told, whether penstock.yaml is ours, and the processes to watch."""
+    """Everything that runs: what scripts are told, whether penstock.yaml is ours, the processes, PostgreSQL's files."""
 
     info: DevInfo
     config_is_ours: bool
     children: tuple[Child, ...]
+    postgres_data: Path | None = None
 
 
 def start_stack(stack: ExitStack, options: DevOptions, ports: Ports, settings: Settings, screen: Screen) -> Stack:
@@ -87,7 +88,7 @@ def start_stack(stack: ExitStack, options: DevOptions, ports: Ports, settings: S
         engines=engine_urls,
         pid=os.getpid(),
     )
-    return Stack(info, config_is_ours, (replica, *servers.children, *engines))
+    return Stack(info, config_is_ours, (replica, *servers.children, *engines), servers.postgres_data)
 
 
 def answers(port: int, path: str) -> bool:

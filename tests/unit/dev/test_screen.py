@@ -62,6 +62,14 @@ def test_a_terminal_gets_colour_and_the_same_lines() -> None:
     assert "edited by you" in text
 
 
+def test_a_database_outside_of_the_data_directory_is_pointed_out() -> None:
+    output = io.StringIO()
+    screen = Screen(Console(file=output))
+    for data in (Path("/data/postgres/data"), Path("/var/lib/penstock-dev/data-1/data")):
+        screen.ready(Stack(INFO, True, (), data), elapsed_s=1.25, logs=Path("/data/logs"))
+    assert output.getvalue().count("Database ") == 1
+
+
 def test_a_closed_terminal_is_no_reason_to_fail() -> None:
     screen = Screen(Console(file=ClosedTerminal()))
     screen.say("Stopping …")
