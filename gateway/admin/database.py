@@ -1,4 +1,4 @@
-"""Connections for the control plane, and the one place where its asyncpg errors become GatewayErrors.
+"""Connections for the control plane, and the one place where asyncpg's errors become GatewayErrors for it.
 
 Every operation is one transaction, which also keeps it correct behind a transaction pooler. Nothing here knows a
 table.
@@ -14,6 +14,7 @@ import asyncpg
 
 from gateway.errors import ConfigError, Conflict, StorageUnavailable
 from gateway.storage.dsn import asyncpg_dsn, redacted
+from gateway.storage.postgres import AWAY_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,16 +31,11 @@ STATEMENT_TIMEOUT_S = 60.0
 """How long one statement may run; usage reports over long times are the longest."""
 
 _AWAY = (
-    OSError,  # includes TimeoutError and what a refused connection raises
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.OperatorInterventionError,
+    *AWAY_ERRORS,
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InterfaceError,
 )
 _NOT_MIGRATED = (
     asyncpg.UndefinedTableError,

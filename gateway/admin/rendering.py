@@ -58,7 +58,7 @@ def from_validation(error: RequestValidationError) -> InvalidRequest:
         return InvalidRequest("the body is not valid JSON")
     field = ".".join(str(step) for step in first["loc"][1:])
     # A field's name may come from the caller: nothing unprintable, nothing endless.
-    field = field[:FIELD_CHARS_MAX].encode("ascii", "backslashreplace").decode()
+    field = field[:FIELD_CHARS_MAX].encode("unicode_escape").decode()
     if not field:
         return InvalidRequest("the body must be a JSON object, sent as application/json")
     message = "is not a known field" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}"

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import json
-import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from gateway import __version__
 from gateway.admin.database import transaction_on
 from gateway.admin.keys import find_key
-from gateway.admin.organizations import create_organization
 from gateway.admin.scope import PLATFORM
-from gateway.admin.teams import create_team
-from gateway.admin.users import create_user
 from gateway.authenticate.key import KEY_PREFIX, parse_key
-from gateway.cli.lazy import COMMANDS
-from tests.support.command import Outcome, Penstock
+from tests.support.command import Penstock
 from tests.support.ledger import write_usage
+from tests.support.tenants import make_tenant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,18 +34,6 @@ def nowhere(tmp_path: Path) -> Penstock:
     return Penstock(tmp_path, {})
 
 
-def tenant(penstock: Penstock) -> None:
-    """Make organization acme with team core and its member bob, without paying for three processes."""
-
-    async def make() -> None:
-        async with transaction_on(penstock.variables["PENSTOCK_POSTGRES_DSN"]) as db:
-            await create_organization(db, PLATFORM, "acme")
-            await create_team(db, PLATFORM, "core", organization="acme")
-            await create_user(db, PLATFORM, "bob", organization="acme", teams=["core"])
-
-    asyncio.run(make())
-
-
 def test_create_and_list_answer_ids_and_names(penstock: Penstock) -> None:
     organization = penstock("org", "create", "acme", "--json").document
     team = penstock("team", "create", "core", "--org", "acme", "--json").document
@@ -69,7 +48,7 @@ def test_create_and_list_answer_ids_and_names(penstock: Penstock) -> None:
 
 
 def test_a_key_is_shown_once_with_its_limits(penstock: Penstock) -> None:
-    tenant(penstock)
+    make_tenant(penstock.variables["PENSTOCK_POSTGRES_DSN"])
     limits = ["--requests-per-minute", "60", "--tokens-per-minute", "90000"]
     options = [*limits, "--expires-in", "30d", "--models", "a, b", "--name", "ci"]
     made = penstock("key", "create", "--org", "acme", "--team", "core", "--user", "bob", *options, "--json").document
@@ -87,7 +66,7 @@ def test_a_key_is_shown_once_with_its_limits(penstock: Penstock) -> None:
 
 
 def test_limits_are_set_at_each_level_and_cleared(penstock: Penstock) -> None:
-    tenant(penstock)
+    make_tenant(penstock.variables["PENSTOCK_POSTGRES_DSN"])
     key = penstock("key", "create", "--org", "acme", "--team", "core", "--json").document
     for number, subject in enumerate((["--org", "acme"], ["--team", "core"], ["--user", "bob"], ["--key", key["id"]])):
         rule = penstock("limit", "set", *subject, "--requests-per-minute", str(number + 1), "--json").document
@@ -104,7 +83,7 @@ def test_limits_are_set_at_each_level_and_cleared(penstock: Penstock) -> None:
 
 
 def test_usage_reports_what_the_ledger_holds(penstock: Penstock, postgres_dsn: str) -> None:
-    tenant(penstock)
+    make_tenant(penstock.variables["PENSTOCK_POSTGRES_DSN"])
     key = penstock("key", "create", "--org", "acme", "--team", "core", "--user", "bob", "--json").document
 
     async def write() -> None:
@@ -142,7 +121,7 @@ def test_people_get_tables_without_markup_in_names(penstock: Penstock) -> None:
     lines = penstock("org", "list").out.splitlines()
     assert lines[0].split() == ["name", "id", "created"]
     assert name in lines[1]
-    tenant(penstock)
+    make_tenant(penstock.variables["PENSTOCK_POSTGRES_DSN"])
     made = penstock("key", "create", "--team", "core")
     assert made.out.splitlines()[1].startswith(KEY_PREFIX)
     assert "active" in penstock("key", "list").out
@@ -159,173 +138,3 @@ def test_admin_keys_are_made_listed_and_revoked(penstock: Penstock) -> None:
     assert penstock("admin-key", "revoke", made["id"], "--json").document["status"] == "revoked"
     assert [one["status"] for one in penstock("admin-key", "list", "--json").document] == ["revoked", "active"]
     assert penstock("admin-key", "revoke", made["public_id"]).code == 0
-
-
-def assert_error(ended: Outcome, code: int, message: str) -> None:
-    assert (ended.code, ended.out) == (code, ""), ended
-    assert ended.err.startswith("error: ")
-    assert message in ended.err
-    assert ended.err.count("\n") == 1
-
-
-def test_a_failure_is_one_line_and_exit_code_1(penstock: Penstock) -> None:
-    tenant(penstock)
-    for arguments, message in (
-        (["org", "create", "acme"], "error: an organization named 'acme' exists already\n"),
-        (["team", "create", "x", "--org", "globex"], "error: no organization 'globex'\n"),
-        (["key", "revoke", "nothing"], "error: no key with this id\n"),
-        (["key", "create", "--team", "core", "--user", "eve"], "error: no user 'eve'\n"),
-    ):
-        assert_error(penstock(*arguments, "--json"), 1, message)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["key", "create", "--team", "core", "--expires-in", "soon"], "--expires-in must look like 30d, 12h or 90m"),
-        (["key", "create", "--team", "core", "--models", ""], "models must not be empty"),
-        (["limit", "set", "--org", "acme"], "give at least one of requests_per_minute and tokens_per_minute"),
-        (["limit", "set", "--tokens-per-minute", "5"], "say what to limit: --org, --team, --user or --key"),
-        (["limit", "set", "--team", "a", "--user", "b", "--tokens-per-minute", "5"], "only one of"),
-        (["limit", "set", "--org", "acme", "--tokens-per-minute", "0"], "must be 1 to"),
-        (["limit", "set", "--org", "acme", "--tokens-per-minute", "many"], "'--tokens-per-minute'"),
-        (["usage", "--by", "colour"], "'--by'"),
-        (["usage", "--since", "someday"], "since must look like"),
-        (["org", "create", "a\nb"], "cannot be printed"),
-        (["team", "create", "x"], "error: Missing option '--org' (see: penstock team create --help)\n"),
-        (["nothing"], "error: No such command 'nothing' (see: penstock --help)\n"),
-    ],
-)
-def test_a_call_that_cannot_be_understood_is_exit_code_2(
-    penstock: Penstock, arguments: list[str], message: str
-) -> None:
-    assert_error(penstock(*arguments), 2, message)
-
-
-def test_a_database_that_was_never_migrated_says_what_to_do(empty_postgres_dsn: str, nowhere: Penstock) -> None:
-    flag = ["--postgres-dsn", empty_postgres_dsn]
-    ended = nowhere("org", "list", *flag)
-    assert (ended.code, ended.err) == (1, "error: the database has no tables of this release; run: penstock migrate\n")
-    first = nowhere("migrate", *flag, "--json").document
-    assert nowhere("migrate", *flag, "--json").document == first
-    assert nowhere("migrate", *flag).out == f"the database is at revision {first['revision']}\n"
-    assert nowhere("org", "list", *flag, "--json").document == []
-
-
-def test_a_database_that_is_away_is_told_without_its_password(postgres_dsn: str, nowhere: Penstock) -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        port = silent.getsockname()[1]
-        refusing = f"postgresql://someone:hunter2@127.0.0.1:{port}/x"
-        for command in (["org", "list"], ["migrate"]):
-            ended = nowhere(*command, "--postgres-dsn", refusing)
-            assert (ended.code, ended.out) == (1, "")
-            assert "cannot reach Postgres at postgresql://someone:***@127.0.0.1" in ended.err
-            assert "hunter2" not in ended.err
-        silent.listen()
-        assert "no answer within 4 s" in nowhere("key", "list", "--postgres-dsn", refusing).err
-    absent = urlunsplit(urlsplit(postgres_dsn)._replace(path="/no_such_database"))
-    assert "does not exist" in nowhere("key", "list", "--postgres-dsn", absent).err
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "mysql://u:hunter2@h/x",
-        "hunter2",
-        "postgresql://u:hunter2@127.0.0.1/x?sslmode=hunter2",
-        "postgresql://u:hunter2@h:p/x",
-    ],
-)
-def test_an_address_that_is_none_is_not_quoted(nowhere: Penstock, address: str) -> None:
-    for ended in (
-        nowhere("org", "list", "--postgres-dsn", address),
-        Penstock(nowhere.folder, {"PENSTOCK_POSTGRES_DSN": address})("org", "list"),
-    ):
-        assert ended.code == 1
-        assert ended.err.startswith("error: ")
-        assert "hunter2" not in ended.err
-
-
-def test_a_pepper_that_cannot_be_read_is_not_quoted(penstock: Penstock) -> None:
-    wrong = Penstock(penstock.folder, penstock.variables | {"PENSTOCK_KEY_PEPPERS": "1:hunter2"})
-    ended = wrong("org", "list")
-    assert (ended.code, ended.err) == (1, "error: PENSTOCK_KEY_PEPPERS: pepper 1 is not base64\n")
-
-
-def test_a_running_dev_in_this_folder_is_found(postgres_dsn: str, nowhere: Penstock) -> None:
-    folder = nowhere.folder / ".penstock"
-    described = folder / "dev.json"
-    alive = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        folder.mkdir()
-        described.write_text(json.dumps({"pid": alive.pid, "postgres_dsn": postgres_dsn}))
-        assert nowhere("org", "create", "acme", "--json").document["name"] == "acme"
-        assert nowhere("migrate").code == 0
-    finally:
-        alive.communicate(b"\n", timeout=30)
-    for content in (described.read_text(), "[]", "{}", "no json", '{"pid": 1e9, "postgres_dsn": 5}'):
-        described.write_text(content)
-        ended = nowhere("org", "list")
-        assert ended.code == 1
-        assert "set PENSTOCK_POSTGRES_DSN" in ended.err
-        assert "penstock dev" in ended.err
-    assert nowhere("migrate").code == 1
-
-
-def test_help_and_version_and_completion_need_no_database(nowhere: Penstock) -> None:
-    assert nowhere("--version").out == f"penstock {__version__}\n"
-    shown = nowhere("--help").out
-    for name, command in COMMANDS.items():
-        assert name in shown
-        assert command.help in shown
-    assert "tokens-per-minute" in nowhere("key", "create", "--help").out
-    completing = Penstock(
-        nowhere.folder, {"_PENSTOCK_COMPLETE": "complete_bash", "COMP_WORDS": "penstock key re", "COMP_CWORD": "2"}
-    )
-    assert completing().out.split() == ["revoke"]
-    bare = nowhere("key")
-    assert bare.code == 2
-    assert "revoke" in bare.out + bare.err
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(nowhere: Penstock, name: str) -> None:
-    ended = nowhere(name, "--help")
-    assert (ended.code, ended.err) == (0, "")
-    assert f"penstock {name}" in ended.out
-
-
-def test_a_light_command_does_not_import_the_gateway(penstock: Penstock) -> None:
-    program = (
-        "import sys; from gateway.cli.run import run; code = run(['key', 'list', '--json']);"
-        "print(code, sorted({'sqlalchemy', 'alembic', 'fastapi', 'uvicorn', 'litellm', 'redis'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=penstock.environment,
-        cwd=penstock.folder,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.splitlines()[-1] == "0 []"
-
-
-def test_a_reader_that_has_had_enough_is_no_error(penstock: Penstock) -> None:
-    for number in range(3):
-        penstock("org", "create", f"org-{number}")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway", "org", "list", "--json"],
-        env=penstock.environment,
-        cwd=penstock.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    with process.stderr:
-        assert process.stderr.read() == b""
-    assert process.wait(60) == 1

@@ -29,19 +29,22 @@ PoolProvider: TypeAlias = Callable[[], Pool]
 class Control:
     """What routes work with: the pool, opened when the server starts, and what keys are signed with."""
 
-    def __init__(self, pool_provider: PoolProvider, peppers: Peppers) -> None:
+    def __init__(
+        self, pool_provider: PoolProvider, peppers: Peppers, *, queue_timeout_s: float = QUEUE_TIMEOUT_S
+    ) -> None:
         self._pool_provider = pool_provider
         self.peppers = peppers
+        self._queue_timeout_s = queue_timeout_s
         self._free = asyncio.Semaphore(TRANSACTIONS_MAX)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Database]:
         """Run the body in one transaction, committed when it ends. Raises StorageUnavailable, Unavailable."""
         try:
-            async with asyncio.timeout(QUEUE_TIMEOUT_S):
+            async with asyncio.timeout(self._queue_timeout_s):
                 await self._free.acquire()
         except TimeoutError:
-            raise Unavailable("too many control-plane requests at once", retry_after_s=QUEUE_TIMEOUT_S) from None
+            raise Unavailable("too many control-plane requests at once", retry_after_s=self._queue_timeout_s) from None
         try:
             async with transaction_in(self._pool_provider()) as db:
                 yield db

@@ -65,7 +65,7 @@ class CreatedKeyShown(KeyShown):
     key: str
 
 
-@router.get("")
+@router.get("", operation_id="list_keys")
 async def index(
     control: ControlDep,
     scope: ScopeDep,
@@ -79,7 +79,7 @@ async def index(
     return Listing[KeyShown].of(rows, page)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, operation_id="create_key")
 async def create(control: ControlDep, scope: ScopeDep, wanted: NewKey) -> CreatedKeyShown:
     """Make a key, and show it this once."""
     new = NewApiKey(
@@ -98,7 +98,7 @@ async def create(control: ControlDep, scope: ScopeDep, wanted: NewKey) -> Create
     return CreatedKeyShown.model_validate(asdict(made.about) | {"key": made.key})
 
 
-@router.delete("/{key}")
+@router.delete("/{key}", operation_id="revoke_key")
 async def revoke(control: ControlDep, scope: ScopeDep, key: Annotated[str, Path(max_length=200)]) -> KeyShown:
     """Revoke a key (id or public id), for ever; harmless when it is revoked already."""
     async with control.transaction() as db:

@@ -59,7 +59,7 @@ class Removed(BaseModel):
     removed: int
 
 
-@router.get("")
+@router.get("", operation_id="list_limits")
 async def index(
     control: ControlDep, scope: ScopeDep, page: PageDep, organization: OrganizationQuery = None
 ) -> Listing[LimitShown]:
@@ -68,7 +68,7 @@ async def index(
         return Listing[LimitShown].of(await list_limits(db, scope, page, organization=organization), page)
 
 
-@router.post("")
+@router.post("", operation_id="set_limit")
 async def set_(control: ControlDep, scope: ScopeDep, wanted: NewLimit) -> LimitShown:
     """Make or change a limit."""
     values = LimitValues(
@@ -80,7 +80,7 @@ async def set_(control: ControlDep, scope: ScopeDep, wanted: NewLimit) -> LimitS
     return LimitShown.model_validate(rule)
 
 
-@router.delete("")
+@router.delete("", operation_id="clear_limit")
 async def clear(
     control: ControlDep,
     scope: ScopeDep,

@@ -25,14 +25,14 @@ class OrganizationShown(Shown):
     created_at: dt.datetime
 
 
-@router.get("")
+@router.get("", operation_id="list_organizations")
 async def index(control: ControlDep, scope: ScopeDep, page: PageDep) -> Listing[OrganizationShown]:
     """List organizations."""
     async with control.transaction() as db:
         return Listing[OrganizationShown].of(await list_organizations(db, scope, page), page)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, operation_id="create_organization")
 async def create(control: ControlDep, scope: ScopeDep, wanted: NewOrganization) -> OrganizationShown:
     """Make an organization."""
     async with control.transaction() as db:

@@ -47,7 +47,7 @@ class TeamShown(Shown):
     created_at: dt.datetime
 
 
-@router.get("")
+@router.get("", operation_id="list_teams")
 async def index(
     control: ControlDep, scope: ScopeDep, page: PageDep, organization: OrganizationQuery = None
 ) -> Listing[TeamShown]:
@@ -56,7 +56,7 @@ async def index(
         return Listing[TeamShown].of(await list_teams(db, scope, page, organization=organization), page)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, operation_id="create_team")
 async def create(control: ControlDep, scope: ScopeDep, wanted: NewTeam) -> TeamShown:
     """Make a team."""
     async with control.transaction() as db:
@@ -64,7 +64,7 @@ async def create(control: ControlDep, scope: ScopeDep, wanted: NewTeam) -> TeamS
     return TeamShown.model_validate(made)
 
 
-@router.post("/{team}/members")
+@router.post("/{team}/members", operation_id="add_member")
 async def join(
     control: ControlDep, scope: ScopeDep, team: Annotated[str, Path(max_length=200)], wanted: NewMember
 ) -> UserShown:

@@ -38,7 +38,7 @@ class UsageReport(BaseModel):
     data: list[UsageShown]
 
 
-@router.get("")
+@router.get("", operation_id="report_usage")
 async def report(
     control: ControlDep,
     scope: ScopeDep,

@@ -41,7 +41,7 @@ class UserShown(Shown):
     created_at: dt.datetime
 
 
-@router.get("")
+@router.get("", operation_id="list_users")
 async def index(
     control: ControlDep, scope: ScopeDep, page: PageDep, organization: OrganizationQuery = None
 ) -> Listing[UserShown]:
@@ -50,7 +50,7 @@ async def index(
         return Listing[UserShown].of(await list_users(db, scope, page, organization=organization), page)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, operation_id="create_user")
 async def create(control: ControlDep, scope: ScopeDep, wanted: NewUser) -> UserShown:
     """Make a user."""
     async with control.transaction() as db:
