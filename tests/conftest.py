@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.engine import EngineProcess
+from tests.support.gateway import GatewayProcess, write_config
 from tests.support.servers import (
     Databases,
     dedicated_postgres,
@@ -14,6 +16,7 @@ from tests.support.servers import (
     reachable_directory,
     session_servers,
 )
+from tests.support.tenants import Tenant, make_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,3 +81,24 @@ def reachable_dir() -> Iterator[Path]:
     """A temporary folder that other accounts can pass through, unlike `tmp_path`: for PostgreSQL's data as root."""
     with reachable_directory() as folder:
         yield folder
+
+
+@pytest.fixture
+def engine() -> Iterator[EngineProcess]:
+    """A simulated engine that serves `sim` as fast as it goes."""
+    with EngineProcess("sim") as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(engine: EngineProcess, postgres_dsn: str, redis_url: str, tmp_path: Path) -> Iterator[GatewayProcess]:
+    """One replica with `engine` behind it, on a fresh database and an empty Redis."""
+    config = write_config(tmp_path / "penstock.yaml", [engine.url])
+    with GatewayProcess(config, postgres_dsn, redis_url) as running:
+        yield running
+
+
+@pytest.fixture
+def tenant(postgres_dsn: str) -> Tenant:
+    """A tenant without limits in the database of this test, which `gateway` uses."""
+    return make_tenant(postgres_dsn)

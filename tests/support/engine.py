@@ -24,6 +24,16 @@ POLL_S = 0.01
 _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(\{[^}]*\})? (\S+)", re.MULTILINE)
 
 
+def sampled(page: str) -> dict[str, float]:
+    """Return the samples of a Prometheus page: by bare name, summed over labels, and by name with labels as printed."""
+    samples: dict[str, float] = {}
+    for name, labels, value in _SAMPLE.findall(page):
+        samples[name] = samples.get(name, 0.0) + float(value)
+        if labels:
+            samples[name + labels] = float(value)
+    return samples
+
+
 class EngineProcess:
     """`python -m gateway.dev.engine` on a port of its own, as a context manager.
 
@@ -105,12 +115,7 @@ class EngineProcess:
 
     def metrics(self) -> dict[str, float]:
         """Return the samples of /metrics: by bare name, summed over labels, and by name with its labels as printed."""
-        samples: dict[str, float] = {}
-        for name, labels, value in _SAMPLE.findall(self._ask("GET", "/metrics").decode()):
-            samples[name] = samples.get(name, 0.0) + float(value)
-            if labels:
-                samples[name + labels] = float(value)
-        return samples
+        return sampled(self._ask("GET", "/metrics").decode())
 
     def wait_for(self, met: Callable[[dict[str, Any]], bool], timeout_s: float = 5.0) -> dict[str, Any]:
         """Return the first counters for which `met` holds. Raises AssertionError after `timeout_s`.

@@ -1,23 +1,125 @@
-"""A small tenant for tests that need one and are about something else."""
+"""Tenants for tests, made by the service functions that the `penstock` command stands on."""
 
 from __future__ import annotations
 
-import asyncio
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gateway.admin.database import transaction_on
+from gateway.admin.keys import NewApiKey, create_key, revoke_key
+from gateway.admin.limits import LimitValues, Subject, set_limit
 from gateway.admin.organizations import create_organization
 from gateway.admin.scope import PLATFORM
 from gateway.admin.teams import create_team
 from gateway.admin.users import create_user
+from gateway.authenticate.key import Peppers
+from gateway.domain.principal import Level
+from tests.support.servers import run_blocking
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+NO_PEPPERS = Peppers.parse("")
 
 
-def make_tenant(dsn: str) -> None:
-    """Make organization acme with team core and its member bob."""
+@dataclass(frozen=True)
+class Tenant:
+    """An organization with one team, one user and one key. `key` is the key's text, the rest are ids and names."""
 
-    async def make() -> None:
-        async with transaction_on(dsn) as db:
-            await create_organization(db, PLATFORM, "acme")
-            await create_team(db, PLATFORM, "core", organization="acme")
-            await create_user(db, PLATFORM, "bob", organization="acme", teams=["core"])
+    dsn: str
+    organization: str
+    organization_id: UUID
+    team: str
+    team_id: UUID
+    user: str
+    user_id: UUID
+    key: str = field(repr=False)
+    key_id: UUID
+    key_public_id: str
 
-    asyncio.run(make())
+    def id_of(self, level: Level) -> UUID:
+        """Return the id of what limits of this level are attached to."""
+        return {
+            Level.ORGANIZATION: self.organization_id,
+            Level.TEAM: self.team_id,
+            Level.USER: self.user_id,
+            Level.KEY: self.key_id,
+        }[level]
+
+    def limit(self, level: Level, *, model: str | None = None, **values: int) -> None:
+        """Set limits at a level: `requests_per_minute`, `tokens_per_minute`, `requests_burst`, `tokens_burst`."""
+        run_blocking(_limit(self.dsn, Subject(level, str(self.id_of(level))), LimitValues(**values), model))
+
+    def revoke(self) -> None:
+        """Revoke the key."""
+        run_blocking(_revoke(self.dsn, str(self.key_id)))
+
+
+def make_tenant(
+    dsn: str,
+    *,
+    limits: Mapping[Level, Mapping[str, int]] | None = None,
+    models: Sequence[str] | None = None,
+    expires_in: dt.timedelta | None = None,
+    **key_limits: int,
+) -> Tenant:
+    """Make a tenant with random names.
+
+    Args:
+        dsn: a migrated database.
+        limits: values as `Tenant.limit` takes them, by level.
+        models: what the key may use; None: everything.
+        expires_in: when the key expires; None: never.
+        key_limits: limits of the key, such as `requests_per_minute=10`.
+    """
+    return run_blocking(_make(dsn, {**(limits or {}), Level.KEY: key_limits}, models, expires_in))
+
+
+async def _make(
+    dsn: str,
+    limits: Mapping[Level, Mapping[str, int]],
+    models: Sequence[str] | None,
+    expires_in: dt.timedelta | None,
+) -> Tenant:
+    mark = secrets.token_hex(4)
+    async with transaction_on(dsn) as db:
+        organization = await create_organization(db, PLATFORM, f"org-{mark}")
+        owner = str(organization.id)
+        team = await create_team(db, PLATFORM, f"team-{mark}", organization=owner)
+        user = await create_user(db, PLATFORM, f"user-{mark}", organization=owner, teams=[team.name])
+        wanted = NewApiKey(
+            team=str(team.id),
+            user=str(user.id),
+            models=None if models is None else tuple(models),
+            expires_in=expires_in,
+        )
+        created = await create_key(db, PLATFORM, NO_PEPPERS, wanted)
+        tenant = Tenant(
+            dsn=dsn,
+            organization=organization.name,
+            organization_id=organization.id,
+            team=team.name,
+            team_id=team.id,
+            user=user.name,
+            user_id=user.id,
+            key=created.key,
+            key_id=created.about.id,
+            key_public_id=created.about.public_id,
+        )
+        for level, values in limits.items():
+            if values:
+                await set_limit(db, PLATFORM, Subject(level, str(tenant.id_of(level))), LimitValues(**values))
+    return tenant
+
+
+async def _limit(dsn: str, subject: Subject, values: LimitValues, model: str | None) -> None:
+    async with transaction_on(dsn) as db:
+        await set_limit(db, PLATFORM, subject, values, model=model)
+
+
+async def _revoke(dsn: str, key_id: str) -> None:
+    async with transaction_on(dsn) as db:
+        await revoke_key(db, PLATFORM, key_id)

@@ -1,0 +1,25 @@
+"""The one way in which tests wait: for a condition, up to a deadline, never for a time."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+POLL_S = 0.01
+WAIT_S_MAX = 10.0
+
+
+def wait_for(look: Callable[[], T], what: str, timeout_s: float = WAIT_S_MAX) -> T:
+    """Return the first true value of `look()`. Raises AssertionError, naming `what`, after `timeout_s` seconds."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"not within {timeout_s:g} s: {what} (last seen: {found!r})")
+        time.sleep(POLL_S)
