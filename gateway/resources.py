@@ -14,25 +14,24 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 from prometheus_client import start_http_server
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from gateway.errors import ConfigError, StorageUnavailable
 from gateway.observe.metrics import Metrics
 from gateway.storage.changes import ChangeListener
 from gateway.storage.migrate import head_revision, is_older
 from gateway.storage.postgres import open_pool
+from gateway.storage.redis import open_redis
 from gateway.storage.replicas import Replicas
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from redis.asyncio import Redis
+
     from gateway.settings import Settings
     from gateway.storage.postgres import Pool
 
 POSTGRES_WAIT_S = 30.0
-REDIS_CONNECTIONS_MAX = 8
 RESTART_S = 1.0
 LAG_INTERVAL_S = 0.25
 
@@ -111,26 +110,6 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         background.start("event loop lag", lambda: _watch_lag(metrics))
         _serve_metrics(stack, metrics, settings.metrics_host, settings.metrics_port)
         yield Resources(boot_id, pool, redis, changes, replicas, metrics, background)
-
-
-def open_redis(url: str, timeout_s: float) -> Redis:
-    """Return a client that never retries by itself and never waits for long: the limiter has its own plan.
-
-    Raises:
-        ConfigError: the address is none.
-    """
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=REDIS_CONNECTIONS_MAX,
-            timeout=timeout_s,
-            socket_connect_timeout=max(timeout_s, 0.25),
-            retry=Retry(NoBackoff(), 0),
-            client_name="penstock",
-        )
-    except ValueError as error:
-        raise ConfigError(f"PENSTOCK_REDIS_URL is not a Redis address: {error}") from None
-    return Redis.from_pool(pool)
 
 
 async def _check_schema(pool: Pool) -> None:

@@ -112,8 +112,10 @@ class Admitter:
                 param="messages",
             )
         # What a completion might need is a guess: it is cut to what the bucket can hold, so a small limit still serves.
-        room = (capacity - prompt_cost) / weights.output if weights.output > 0 else expected.completion_tokens
-        return Estimate(expected.prompt_tokens, min(expected.completion_tokens, int(room)), expected.prompt_bytes)
+        room = capacity - prompt_cost
+        if expected.completion_tokens * weights.output <= room:
+            return expected
+        return expected._replace(completion_tokens=int(room / weights.output))
 
     def _buckets(self, principal: Principal, model: ModelConfig) -> BucketSet:
         key = (id(principal), id(model))

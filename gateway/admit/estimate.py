@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 DEFAULT_BYTES_PER_TOKEN = 4.0
 DEFAULT_OUTPUT_TOKENS = 512.0
@@ -46,8 +47,7 @@ class Experience:
                 self.output_tokens_per_s += _RATE * (speed - self.output_tokens_per_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """Tokens that a request is expected to use. `prompt_bytes` is the text that the prompt estimate was made from."""
 
     prompt_tokens: int

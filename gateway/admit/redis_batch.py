@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import NoScriptError, RedisError
 
 from gateway.errors import LimiterUnavailable
+from gateway.patience import Deadline
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -93,7 +94,7 @@ class RedisBatch:
 
     async def _flush(self, calls: list[_ScriptCall]) -> None:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with Deadline(self._timeout_s):
                 answers = await self._run(calls)
                 missing = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
                 if missing:  # Redis was restarted or flushed: load and ask again, within the same deadline

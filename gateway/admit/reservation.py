@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gateway.domain.usage import TokenUsage
 
 
+_UNITS = tuple((unit, unit.value.encode()) for unit in LimitUnit)
+
+
 class Reservation:
     """Held from admission to settlement. `settle` and `withdraw` never await, so nothing can cancel them."""
 
@@ -58,7 +61,7 @@ class Reservation:
         if not self._levels:
             return headers
         buckets = self._buckets
-        for unit in LimitUnit:
+        for unit, name in _UNITS:
             tightest = -1
             for index, limit in enumerate(buckets.limits):
                 if limit.unit is unit and (tightest < 0 or self._levels[index] < self._levels[tightest]):
@@ -66,7 +69,6 @@ class Reservation:
             if tightest < 0:
                 continue
             level, bucket = self._levels[tightest], buckets.buckets[tightest]
-            name = unit.value.encode()
             reset_s = (bucket.capacity - level) / bucket.refill_per_s
             headers += (
                 (b"x-ratelimit-limit-" + name, b"%d" % buckets.limits[tightest].per_minute),

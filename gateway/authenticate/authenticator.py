@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.authenticate.key import Peppers, fingerprint, parse_key
 from gateway.errors import InvalidKey, KeyStoreUnavailable
+from gateway.patience import done_within
 
 if TYPE_CHECKING:
     from gateway.authenticate.key_store import StoredKey
@@ -166,8 +167,7 @@ class Authenticator:
             self._lookups[mark] = task
             self._tasks.add(task)
             task.add_done_callback(lambda done: self._looked_up(mark, address, done))
-        await asyncio.wait((task,), timeout=self._policy.lookup_timeout_s)
-        if not task.done():
+        if not await done_within(task, self._policy.lookup_timeout_s):
             self._away_until_s = time.monotonic() + _AWAY_PAUSE_S
             raise KeyStoreUnavailable("keys cannot be verified now", retry_after_s=1.0)
         if task.cancelled():

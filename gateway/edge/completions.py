@@ -104,7 +104,7 @@ class Completions:
     ) -> None:
         """From here on the request is admitted: whatever happens, it is settled, once."""
         stages = self._stages
-        stages.begin()
+        stages.in_flight += 1
         headers: list[Header] = [*request_headers(call.event_id), *reservation.headers()]
         sink = AsgiSink(send, lambda: stages.ledger.hold(entry), headers, scope.get("penstock.connection"))
         progress = Progress(Meter(call.choices))
@@ -129,7 +129,7 @@ class Completions:
             _log.exception("request_failed", request_id=str(call.event_id))
             status, error = Status.INTERRUPTED, InternalError("the gateway failed; the request id finds it in its log")
         finally:
-            stages.end()
+            stages.in_flight -= 1
             self._settle(principal, call, reservation, entry, progress, status, error)
         if error is not None:
             await self._report(send, sink, error, headers)

@@ -46,13 +46,3 @@ class Stages:
     def total_s(self, call: Call) -> float:
         """Return how long a call may take in all: the longest of its pools' bounds."""
         return max(self.config.pools[name].timeouts.total_s for name in call.model.pools)
-
-    def begin(self) -> None:
-        """An admitted request is being served."""
-        self.in_flight += 1
-        self.metrics.in_flight.set(self.in_flight)
-
-    def end(self) -> None:
-        """It has ended."""
-        self.in_flight -= 1
-        self.metrics.in_flight.set(self.in_flight)

@@ -10,7 +10,15 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    disable_created_metrics,
+)
 from prometheus_client.process_collector import ProcessCollector
 
 from gateway.units import PICO_USD_PER_USD, PicoUsd
@@ -43,6 +51,7 @@ class Metrics:
     """All series of this process under the prefix `penstock_`."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types here; the series are never read
         registry = self.registry = CollectorRegistry()
         tenant = ("organization", "team", "model")
         self.requests = Counter(
@@ -108,8 +117,10 @@ class Metrics:
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         self._tenants: dict[tuple[str, str, str], _TenantSeries] = {}
+        self._ends: dict[tuple[str, str, str, str, Status], tuple[Counter, Histogram]] = {}
 
     def _limiter_and_keys(self, registry: CollectorRegistry) -> None:
+        self._decision_children: dict[str, Counter] = {}
         self._decisions = Counter(
             "penstock_limiter_decisions",
             "Admission decisions: granted, refused, too_large, granted_locally and so on.",
@@ -164,7 +175,10 @@ class Metrics:
 
     def decided(self, decision: str) -> None:
         """Count one admission decision."""
-        self._decisions.labels(decision).inc()
+        child = self._decision_children.get(decision)
+        if child is None:
+            child = self._decision_children[decision] = self._decisions.labels(decision)
+        child.inc()
 
     def used(self, principal: Principal, model: str, usage: TokenUsage, cost: PicoUsd) -> None:
         """Count the tokens and the cost of one ended request."""
@@ -180,8 +194,17 @@ class Metrics:
 
     def ended(self, principal: Principal, model: str, endpoint: str, status: Status, duration_s: float) -> None:
         """Count one ended request."""
-        self.requests.labels(principal.organization, principal.team, model, endpoint, status.value).inc()
-        self.duration.labels(model, endpoint).observe(duration_s)
+        key = (principal.organization, principal.team, model, endpoint, status)
+        ends = self._ends.get(key)
+        if ends is None:
+            if len(self._ends) >= TENANT_SERIES_MAX:
+                self._ends.clear()
+            ends = self._ends[key] = (
+                self.requests.labels(*key[:4], status.value),
+                self.duration.labels(model, endpoint),
+            )
+        ends[0].inc()
+        ends[1].observe(duration_s)
 
     def forget_engine(self, pool: str, engine: str) -> None:
         """Drop the gauges of an engine that is no longer configured; its counters stay what they were."""

@@ -34,7 +34,7 @@ class Engine:
         self._busy_until_s = 0.0
         labels = (pool.name, endpoint)
         self._up_gauge = metrics.engine_up.labels(*labels)
-        self._in_flight_gauge = metrics.engine_in_flight.labels(*labels)
+        metrics.engine_in_flight.labels(*labels).set_function(lambda: self.in_flight)
         self._attempts = {outcome: metrics.engine_attempts.labels(*labels, outcome.value) for outcome in AttemptOutcome}
         self._up_gauge.set(1)
 
@@ -56,12 +56,10 @@ class Engine:
     def begin(self) -> None:
         """Count one more request on it."""
         self.in_flight += 1
-        self._in_flight_gauge.set(self.in_flight)
 
     def end(self, outcome: AttemptOutcome, *, may_eject: bool, retry_after_s: float | None) -> None:
         """Count one request less and learn from how it went; ejects only while the pool can spare the engine."""
         self.in_flight -= 1
-        self._in_flight_gauge.set(self.in_flight)
         self._attempts[outcome].inc()
         if outcome in (AttemptOutcome.OK, AttemptOutcome.REFUSED):
             self._failures = self._ejections = 0

@@ -63,6 +63,7 @@ class Ledger:
         self._wake = asyncio.Event()
         self._entries = 0
         self._stopping = False
+        self._release: asyncio.TimerHandle | None = None
         self.away = False
 
     def open(self, record: OpenRecord) -> Entry:
@@ -90,12 +91,12 @@ class Ledger:
         """Wait until the OPEN record is durable, at most a moment: then it waits in memory and the answer goes out."""
         if entry.durable or self.away:
             return
-        entry.waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        entry.waiter = loop.create_future()
+        if self._release is None:
+            self._release = loop.call_later(self._open_hold_s, self._release_late)
         try:
-            async with asyncio.timeout(self._open_hold_s):
-                await entry.waiter
-        except TimeoutError:
-            pass
+            await entry.waiter
         finally:
             entry.waiter = None
 
@@ -204,6 +205,19 @@ class Ledger:
         if self.away:
             self.away = False
             _log.warning("ledger_back", pending=self.pending)
+
+    def _release_late(self) -> None:
+        """One timer for all who hold: let those go that have waited long enough, and come back for the next."""
+        self._release = None
+        now_s = time.monotonic()
+        for entry in self._opens:
+            if entry.waiter is None or entry.waiter.done():
+                continue
+            left_s = entry.queued_s + self._open_hold_s - now_s
+            if left_s > 0:
+                self._release = asyncio.get_running_loop().call_later(left_s, self._release_late)
+                return
+            entry.waiter.set_result(None)
 
     def _failed(self, error: BaseException) -> None:
         self._metrics.ledger_failures.inc()
