@@ -1,0 +1,154 @@
+"""Prints the figures as a table, and stores them with every run and the machine's facts as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from bench.figures import Bound, Figure, figures_of, shares_of, warning_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from bench.ledger import LedgerCheck
+    from bench.runner import ScenarioResult
+
+
+def print_report(
+    console: Console, facts: Mapping[str, object], results: Sequence[ScenarioResult], other_cores: int
+) -> None:
+    """Print the machine, the table of figures, who used which core, the ledger checks and the warnings."""
+    console.print(f"{facts['cpu']}, {facts['cores']} cores, {facts['kernel']}, {facts['python']}")
+    console.print(_figures_table([figure for result in results for figure in figures_of(result)]))
+    measured = [result for result in results if result.ledger]
+    if measured:
+        console.print(_cores_table(measured))
+    for result in measured:
+        assert result.ledger is not None
+        console.print(ledger_line(result.scenario.name, result.ledger))
+    for result in results:
+        warning = warning_of(result, other_cores)
+        if warning:
+            console.print(f"[bold yellow]warning[/] {warning}")
+
+
+def ledger_line(name: str, check: LedgerCheck) -> str:
+    """Say how the ledger compares with the answers and with the engine's tokens."""
+    ledger, engine = check.ledger, check.engine
+    verdict = "[green]exact[/]" if check.exact else "[bold red]NOT exact[/]"
+    return (
+        f"ledger {name}: {verdict}: {ledger.closed:,} CLOSE events ({ledger.exact:,} ok and exact) and "
+        f"{ledger.opened:,} OPEN for {check.answered:,} answers; "
+        f"tokens {ledger.prompt_tokens:,} + {ledger.completion_tokens:,}, "
+        f"the engine counted {engine.prompt_tokens:,} + {engine.completion_tokens:,}"
+    )
+
+
+def store(
+    directory: Path, facts: Mapping[str, object], options: Mapping[str, object], results: Sequence[ScenarioResult]
+) -> Path:
+    """Write everything that was measured to a new file in `directory` and return its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC)
+    path = directory / f"{now:%Y%m%dT%H%M%SZ}.json"
+    document = {
+        "measured_at": now.isoformat(timespec="seconds"),
+        "machine": facts,
+        "options": options,
+        "scenarios": [_scenario_json(result) for result in results],
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    return path
+
+
+def _scenario_json(result: ScenarioResult) -> dict[str, object]:
+    figures = [
+        {**asdict(figure), "ratio": figure.ratio, "difference": figure.difference, "met": figure.met}
+        for figure in figures_of(result)
+    ]
+    return {
+        "scenario": asdict(result.scenario),
+        "figures": figures,
+        "shares_of_a_core": shares_of(result),
+        "gateway": {"ready_s": result.ready_s, "resident_mb": result.resident_mb},
+        "ledger": {**asdict(result.ledger), "is_exact": result.ledger.exact} if result.ledger else None,
+        "runs": {target: [asdict(run) for run in runs] for target, runs in result.runs.items()},
+    }
+
+
+def _figures_table(figures: Sequence[Figure]) -> Table:
+    with_nginx = any(figure.nginx is not None for figure in figures)
+    table = Table(title="Medians of the runs", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for column in ["direct", *(["nginx"] if with_nginx else []), "gateway", "to direct", "target"]:
+        table.add_column(column, justify="right", no_wrap=True)
+    previous = None
+    for figure in figures:
+        if figure.scenario != previous:
+            table.add_row(f"[bold]{figure.scenario}[/]")
+        table.add_row(
+            f"  {figure.name}, {figure.unit}",
+            number(figure.direct),
+            *([number(figure.nginx)] if with_nginx else []),
+            number(figure.gateway),
+            comparison(figure),
+            target_text(figure),
+        )
+        previous = figure.scenario
+    return table
+
+
+def _cores_table(results: Sequence[ScenarioResult]) -> Table:
+    title = "Share of a core while the gateway was measured"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    names = list(dict.fromkeys(name for result in results for name in shares_of(result)))
+    table.add_column("scenario")
+    for name in [*names, "memory, MB", "start to ready, s"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        shares = shares_of(result)
+        percent = [f"{shares[name]:.0%}" if name in shares else "" for name in names]
+        table.add_row(result.scenario.name, *percent, number(result.resident_mb), number(result.ready_s))
+    return table
+
+
+def number(value: float | None) -> str:
+    """Return a figure for people: three digits, whole numbers from 100 up; empty for None."""
+    if value is None:
+        return ""
+    for least, digits in ((100, 0), (10, 1), (1, 2)):
+        if abs(value) >= least:
+            return f"{value:,.{digits}f}"
+    return f"{value:.3f}"
+
+
+def comparison(figure: Figure) -> str:
+    """Return how the gateway's value stands to the direct one: times added for latencies, else the ratio."""
+    if figure.difference is None or figure.ratio is None:
+        return ""
+    if figure.unit == "ms":
+        return f"{'+' if figure.difference >= 0 else '-'}{number(abs(figure.difference))}"
+    return f"x{number(figure.ratio)}"
+
+
+def target_text(figure: Figure) -> str:
+    """Return a figure's target and whether it is met, in Rich markup; empty without a target."""
+    if figure.bound is None:
+        return ""
+    prefix = {"gateway": "", "difference": "+", "ratio": "x"}[figure.bound.of]
+    text = f"{_sign(figure.bound)} {prefix}{number(figure.bound.value)}"
+    if figure.met is None:
+        return text
+    return f"[green]{text} met[/]" if figure.met else f"[bold red]{text} MISSED[/]"
+
+
+def _sign(bound: Bound) -> str:
+    return "≤" if bound.better == "less" else "≥"

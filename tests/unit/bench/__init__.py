@@ -1,0 +1,1 @@
+"""Parsing and reporting of the benchmarks, without any process."""
