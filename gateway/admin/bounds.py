@@ -43,7 +43,8 @@ class Bounds:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+                own = [(b"x-request-id", request_id.encode()), (b"cache-control", b"no-store")]  # answers hold keys
+                message = {**message, "headers": [*message["headers"], *own]}
             await send(message)
 
         try:

@@ -22,7 +22,7 @@ FIELD_CHARS_MAX = 100
 
 def error_response(error: GatewayError) -> JSONResponse:
     """Return the answer that tells an error."""
-    headers = {"cache-control": "no-store"}
+    headers: dict[str, str] = {}
     if isinstance(error, InvalidKey):
         headers["www-authenticate"] = "Bearer"
     if error.retry_after_s is not None:

@@ -12,9 +12,9 @@ from gateway.admin.database import transaction_on
 from gateway.admin.keys import find_key
 from gateway.admin.scope import PLATFORM
 from gateway.authenticate.key import KEY_PREFIX, parse_key
+from tests.support.acme import make_acme
 from tests.support.command import Penstock
 from tests.support.ledger import write_usage
-from tests.support.tenants import make_tenant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ def test_create_and_list_answer_ids_and_names(penstock: Penstock) -> None:
 
 
 def test_a_key_is_shown_once_with_its_limits(penstock: Penstock) -> None:
-    make_tenant(penstock.variables["PENSTOCK_POSTGRES_DSN"])
+    make_acme(penstock.variables["PENSTOCK_POSTGRES_DSN"])
     limits = ["--requests-per-minute", "60", "--tokens-per-minute", "90000"]
     options = [*limits, "--expires-in", "30d", "--models", "a, b", "--name", "ci"]
     made = penstock("key", "create", "--org", "acme", "--team", "core", "--user", "bob", *options, "--json").document
@@ -66,7 +66,7 @@ def test_a_key_is_shown_once_with_its_limits(penstock: Penstock) -> None:
 
 
 def test_limits_are_set_at_each_level_and_cleared(penstock: Penstock) -> None:
-    make_tenant(penstock.variables["PENSTOCK_POSTGRES_DSN"])
+    make_acme(penstock.variables["PENSTOCK_POSTGRES_DSN"])
     key = penstock("key", "create", "--org", "acme", "--team", "core", "--json").document
     for number, subject in enumerate((["--org", "acme"], ["--team", "core"], ["--user", "bob"], ["--key", key["id"]])):
         rule = penstock("limit", "set", *subject, "--requests-per-minute", str(number + 1), "--json").document
@@ -83,7 +83,7 @@ def test_limits_are_set_at_each_level_and_cleared(penstock: Penstock) -> None:
 
 
 def test_usage_reports_what_the_ledger_holds(penstock: Penstock, postgres_dsn: str) -> None:
-    make_tenant(penstock.variables["PENSTOCK_POSTGRES_DSN"])
+    make_acme(penstock.variables["PENSTOCK_POSTGRES_DSN"])
     key = penstock("key", "create", "--org", "acme", "--team", "core", "--user", "bob", "--json").document
 
     async def write() -> None:
@@ -121,7 +121,7 @@ def test_people_get_tables_without_markup_in_names(penstock: Penstock) -> None:
     lines = penstock("org", "list").out.splitlines()
     assert lines[0].split() == ["name", "id", "created"]
     assert name in lines[1]
-    make_tenant(penstock.variables["PENSTOCK_POSTGRES_DSN"])
+    make_acme(penstock.variables["PENSTOCK_POSTGRES_DSN"])
     made = penstock("key", "create", "--team", "core")
     assert made.out.splitlines()[1].startswith(KEY_PREFIX)
     assert "active" in penstock("key", "list").out

@@ -13,8 +13,8 @@ import pytest
 
 from gateway import __version__
 from gateway.cli.lazy import COMMANDS
+from tests.support.acme import make_acme
 from tests.support.command import Outcome, Penstock
-from tests.support.tenants import make_tenant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def assert_error(ended: Outcome, code: int, message: str) -> None:
 
 
 def test_a_failure_is_one_line_and_exit_code_1(penstock: Penstock) -> None:
-    make_tenant(penstock.variables["PENSTOCK_POSTGRES_DSN"])
+    make_acme(penstock.variables["PENSTOCK_POSTGRES_DSN"])
     for arguments, message in (
         (["org", "create", "acme"], "error: an organization named 'acme' exists already\n"),
         (["team", "create", "x", "--org", "globex"], "error: no organization 'globex'\n"),

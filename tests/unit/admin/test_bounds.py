@@ -44,6 +44,7 @@ async def test_a_body_in_pieces_arrives_whole() -> None:
     status, body, headers = await serve(Bounds(echo), [chunk(b"ab", more=True), chunk(b"", more=True), chunk(b"c")])
     assert (status, body) == (200, b"abc")
     assert headers[b"x-request-id"]
+    assert headers[b"cache-control"] == b"no-store"
 
 
 async def test_a_body_of_the_bound_passes_and_one_byte_more_does_not() -> None:
