@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import NoReturn
-
-import pytest
+from typing import TYPE_CHECKING, NoReturn
 
 from gateway.cli import run as module
 from gateway.cli.run import FAILED, INTERRUPTED, run
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def ending_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
