@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-import asyncpg
 import structlog
 from prometheus_client import start_http_server
 
-from gateway.errors import ConfigError, StorageUnavailable
+from gateway.errors import ConfigError
 from gateway.observe.metrics import Metrics
 from gateway.storage.changes import ChangeListener
-from gateway.storage.migrate import head_revision, is_older
+from gateway.storage.migrate import head_revision, is_older, recorded_revision
 from gateway.storage.postgres import open_pool
 from gateway.storage.redis import open_redis
 from gateway.storage.replicas import Replicas
@@ -113,13 +112,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
 
 
 async def _check_schema(pool: Pool) -> None:
-    try:
-        revision = await pool.fetchval("SELECT version_num FROM alembic_version")
-    except asyncpg.UndefinedTableError:
-        revision = None
-    except (asyncpg.PostgresError, OSError) as error:
-        raise StorageUnavailable(f"cannot read the schema's revision: {error}") from error
-    if revision is None or is_older(str(revision)):
+    revision = await recorded_revision(pool)
+    if revision is None or is_older(revision):
         at = f"at revision {revision}" if revision else "empty"
         raise ConfigError(f"the database is {at}, this release needs {head_revision()}: run 'penstock migrate'")
 

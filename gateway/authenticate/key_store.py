@@ -11,11 +11,12 @@ import msgspec
 
 from gateway.domain.principal import Level, Limit, LimitUnit, Principal
 from gateway.errors import KeyStoreUnavailable
-from gateway.storage.postgres import AWAY_ERRORS
+from gateway.storage.postgres import AWAY_ERRORS, borrowed
 
 if TYPE_CHECKING:
     from gateway.storage.postgres import Pool
 
+QUERY_S_MAX = 5.0
 LOOKUPS_MAX = 32
 """Lookups on their way at once; more wait their turn within the caller's deadline."""
 
@@ -79,7 +80,8 @@ class KeyStore:
         """
         async with self._turns:
             try:
-                row = await self._pool.fetchrow(_FIND, public_id)
+                async with borrowed(self._pool, QUERY_S_MAX) as connection:
+                    row = await connection.fetchrow(_FIND, public_id)
             except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
                 raise KeyStoreUnavailable("keys cannot be verified now", retry_after_s=1.0) from error
         return None if row is None else _stored_key(row)

@@ -19,17 +19,17 @@ import structlog
 
 from gateway.errors import LedgerFull
 from gateway.settle.records import INSERT_CLOSE, INSERT_OPEN, CloseRecord, OpenRecord
-from gateway.storage.postgres import AWAY_ERRORS
+from gateway.storage.postgres import AWAY_ERRORS, borrowed
 
 if TYPE_CHECKING:
     from gateway.observe.metrics import Metrics
-    from gateway.storage.postgres import Pool
+    from gateway.storage.postgres import Pool, PoolProxy
 
 GROUP_MAX = 1000
 """Records of each kind in one commit."""
 
 RETRY_S = 0.25
-COMMIT_S_MAX = 10.0
+COMMIT_S_MAX = 5.0
 PARTITION_DAYS_AHEAD = 7
 
 _log = structlog.get_logger("penstock.ledger")
@@ -150,8 +150,7 @@ class Ledger:
             return True
         started_s = time.monotonic()
         try:
-            async with asyncio.timeout(COMMIT_S_MAX):
-                await self._insert(opens, closes)
+            await self._insert(opens, closes)
         except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
             if not _is_about_content(error):
                 self._failed(error)
@@ -162,7 +161,7 @@ class Ledger:
         return True
 
     async def _insert(self, opens: list[Entry], closes: list[Entry]) -> None:
-        async with self._pool.acquire(timeout=COMMIT_S_MAX) as connection:
+        async with borrowed(self._pool, COMMIT_S_MAX) as connection:
             try:
                 await _insert_rows(connection, opens, closes)
             except asyncpg.CheckViolationError as error:
@@ -180,8 +179,7 @@ class Ledger:
             *((entry, ([], [entry])) for entry in closes),
         ]:
             try:
-                async with asyncio.timeout(COMMIT_S_MAX):
-                    await self._insert(*group)
+                await self._insert(*group)
             except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
                 if not _is_about_content(error):
                     self._failed(error)
@@ -237,9 +235,7 @@ def _is_about_content(error: BaseException) -> bool:
     return isinstance(error, ValueError)  # asyncpg could not encode it
 
 
-async def _insert_rows(
-    connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], opens: list[Entry], closes: list[Entry]
-) -> None:
+async def _insert_rows(connection: PoolProxy, opens: list[Entry], closes: list[Entry]) -> None:
     """Write both kinds in one transaction, as columns."""
     closed = [entry.closed for entry in closes if entry.closed is not None]
     if not closed:
@@ -257,7 +253,8 @@ async def keep_partitions_ahead(pool: Pool, *, every_s: float = 3600.0) -> None:
     """Make the coming days' partitions, every hour, until cancelled; the writer itself makes one that is missing."""
     while True:
         with contextlib.suppress(asyncpg.PostgresError, *AWAY_ERRORS):
-            await pool.execute(
-                "SELECT penstock_make_partitions((now() AT TIME ZONE 'UTC')::date, $1)", PARTITION_DAYS_AHEAD + 1
-            )
+            async with borrowed(pool, COMMIT_S_MAX) as connection:
+                await connection.execute(
+                    "SELECT penstock_make_partitions((now() AT TIME ZONE 'UTC')::date, $1)", PARTITION_DAYS_AHEAD + 1
+                )
         await asyncio.sleep(every_s)

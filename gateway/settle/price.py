@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from gateway.domain.config import Price
-from gateway.storage.postgres import AWAY_ERRORS
+from gateway.storage.postgres import AWAY_ERRORS, borrowed
 from gateway.units import PicoUsd
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.storage.postgres import Pool
 
 REFRESH_S = 60.0
+QUERY_S_MAX = 5.0
 _SEED_LOCK = 0x7072696365
 
 _CURRENT = """
@@ -94,7 +95,7 @@ class PriceTable:
         wanted = {name: model.price for name, model in models.items() if model.price is not None}
         if not wanted:
             return
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with borrowed(self._pool, QUERY_S_MAX) as connection, connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _SEED_LOCK)
             current = {row["model"]: _effective(row).price for row in await connection.fetch(_CURRENT)}
             for name, price in wanted.items():
@@ -106,7 +107,9 @@ class PriceTable:
     async def refresh(self) -> None:
         """Read the prices in force now. Raises what asyncpg raises when Postgres is away."""
         self._stale.clear()
-        self._prices = {row["model"]: _effective(row) for row in await self._pool.fetch(_CURRENT)}
+        async with borrowed(self._pool, QUERY_S_MAX) as connection:
+            rows = await connection.fetch(_CURRENT)
+        self._prices = {row["model"]: _effective(row) for row in rows}
 
     async def run(self) -> None:
         """Refresh on every change, and every minute for prices whose date has come."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -19,6 +18,8 @@ from gateway.storage.dsn import asyncpg_dsn, redacted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from gateway.storage.postgres import Pool
 
 LOCK_TIMEOUT_S = 5
 """How long one DDL statement may wait for a table lock: behind it, all traffic on that table waits too."""
@@ -85,15 +86,19 @@ def _upgrade_to_head(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-async def current_revision(direct_dsn: str) -> str | None:
-    """Return the revision that the database is at, None when it was never migrated."""
-    url = asyncpg_dsn(direct_dsn).replace("postgresql://", "postgresql+asyncpg://", 1)
-    engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10})
+async def recorded_revision(pool: Pool) -> str | None:
+    """Return the revision that the database is at, None when it was never migrated.
+
+    Raises:
+        StorageUnavailable: Postgres does not answer, or refuses.
+    """
     try:
-        async with engine.connect() as connection:
-            return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
-    finally:
-        await engine.dispose()
+        revision: str | None = await pool.fetchval("SELECT version_num FROM alembic_version")
+    except asyncpg.UndefinedTableError:
+        return None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StorageUnavailable(f"cannot read the schema's revision: {error}") from error
+    return revision
 
 
 def is_older(revision: str) -> bool:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeAlias
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
 from gateway.errors import StorageUnavailable
+from gateway.patience import Deadline
 from gateway.storage.dsn import asyncpg_dsn, redacted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 POOL_SIZE_MAX = 8
 CONNECT_TIMEOUT_S = 5.0
@@ -26,7 +31,29 @@ AWAY_ERRORS = (
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-PoolConnection: TypeAlias = "Connection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+PoolProxy: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
+@asynccontextmanager
+async def borrowed(pool: Pool, seconds: float) -> AsyncIterator[PoolProxy]:
+    """Yield a connection for work that is over within `seconds`, and another `seconds` to get the connection.
+
+    When it is not, or fails, the connection is thrown away instead of given back: asyncpg would first wait for Postgres
+    to acknowledge a cancellation, for as long as a frozen or unreachable server takes.
+
+    Raises:
+        TimeoutError: the time is over.
+    """
+    async with Deadline(seconds):
+        connection = await pool.acquire()
+    try:
+        async with Deadline(seconds):
+            yield connection
+    except BaseException:
+        connection.terminate()
+        raise
+    finally:
+        await pool.release(connection)
 
 
 async def open_pool(dsn: str, *, pooled: bool, wait_s: float) -> Pool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from gateway.storage.postgres import AWAY_ERRORS
+from gateway.storage.postgres import AWAY_ERRORS, borrowed
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -43,8 +43,8 @@ class Replicas:
 
     async def beat(self) -> None:
         """Say that this replica lives and count the others. Raises what asyncpg raises when Postgres is away."""
-        async with asyncio.timeout(_DEADLINE_S):
-            others = await self._pool.fetchval(_BEAT, self._boot_id, socket.gethostname(), LIVE_S)
+        async with borrowed(self._pool, _DEADLINE_S) as connection:
+            others = await connection.fetchval(_BEAT, self._boot_id, socket.gethostname(), LIVE_S)
         self._live = 1 + int(others)
 
     async def run(self) -> None:
@@ -57,7 +57,7 @@ class Replicas:
     async def leave(self) -> None:
         """Stop counting as live, at a clean end."""
         with contextlib.suppress(asyncpg.PostgresError, *AWAY_ERRORS):  # it lapses by itself
-            async with asyncio.timeout(_DEADLINE_S):
-                await self._pool.execute(
+            async with borrowed(self._pool, _DEADLINE_S) as connection:
+                await connection.execute(
                     "UPDATE replica SET heartbeat_at = now() - interval '1 hour' WHERE boot_id = $1", self._boot_id
                 )
