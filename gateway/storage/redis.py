@@ -21,7 +21,7 @@ CONNECT_S_MIN = 0.25
 class _PackedInC:
     """Replaces the client's own packing, which cost 7 % of a request's CPU."""
 
-    def pack_command(self, *args: Any) -> list[bytes]:  # noqa: ANN401 - as the client declares it
+    def pack_command(self, *args: Any) -> list[bytes]:
         return [_packed(args)]
 
     def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
@@ -32,7 +32,8 @@ def _packed(args: tuple[Any, ...]) -> bytes:
     name = args[0]
     if isinstance(name, str) and " " in name:  # the client writes SCRIPT LOAD as one name
         args = (*name.split(), *args[1:])
-    return hiredis.pack_command(args)
+    packed: bytes = hiredis.pack_command(args)
+    return packed
 
 
 class _TcpConnection(_PackedInC, Connection):
