@@ -1,4 +1,4 @@
-"""/admin/v1/keys"""
+"""API keys over HTTP: list them, make one (its text is answered this once), and revoke one."""
 
 import datetime as dt
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""/admin/v1/limits"""
+"""Limits over HTTP: list them, set one at any of the four levels, and remove one."""
 
 import datetime as dt
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""/admin/v1/organizations"""
+"""Organizations over HTTP: list them, and make one when the caller administers the platform."""
 
 import datetime as dt
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""/admin/v1/teams"""
+"""Teams over HTTP: list them, make one in an organization, and put users into one."""
 
 import datetime as dt
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""/admin/v1/usage"""
+"""Usage over HTTP: one report, summed as the caller asks, with the period that it covers."""
 
 import datetime as dt
 from typing import Annotated

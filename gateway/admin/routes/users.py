@@ -1,4 +1,4 @@
-"""/admin/v1/users"""
+"""Users over HTTP: list them, and make one as a member of any number of teams."""
 
 import datetime as dt
 from typing import Annotated
