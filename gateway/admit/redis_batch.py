@@ -37,8 +37,9 @@ class Script:
 
     @classmethod
     def load(cls, name: str) -> Script:
-        """Read `name`.lua from beside this module."""
-        source = files("gateway.admit").joinpath(f"{name}.lua").read_text("utf-8")
+        """Read `name`.lua from beside this module, with what the scripts share before it."""
+        package = files("gateway.admit")
+        source = "".join(package.joinpath(f"{part}.lua").read_text("utf-8") for part in ("buckets", name))
         return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

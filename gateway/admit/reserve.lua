@@ -15,23 +15,14 @@ local taken = redis.call('GET', KEYS[1])
 if taken == '-' then
   return {0, 0, 0}
 end
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + time[2] / 1000
+local now_ms = clock_ms()
 local spec = cjson.decode(ARGV[2])
 local vector = cjson.decode(ARGV[3])
 local levels, costs = {}, {}
 local longest_ms, longest = -1, 0
 for i = 1, #spec do
   local s = spec[i]
-  local level = s[1]
-  local stored = redis.call('GET', KEYS[i + 1])
-  if stored then
-    local space = string.find(stored, ' ', 1, true)
-    local elapsed_ms = now_ms - tonumber(string.sub(stored, space + 1))
-    if elapsed_ms < 0 then elapsed_ms = 0 end
-    level = tonumber(string.sub(stored, 1, space - 1)) + elapsed_ms / 1000 * s[2]
-    if level > s[1] then level = s[1] end
-  end
+  local level = level_now(KEYS[i + 1], s, now_ms)
   local cost = s[3] * vector[1] + s[4] * vector[2] + s[5] * vector[3] + s[6] * vector[4]
   levels[i], costs[i] = level, cost
   if level < cost then
@@ -47,10 +38,8 @@ elseif longest > 0 then
 else
   answer = {1}
   for i = 1, #spec do
-    local s = spec[i]
     levels[i] = levels[i] - costs[i]
-    local ttl_ms = math.ceil((s[1] - levels[i]) / s[2] * 1000) + 60000
-    redis.call('SET', KEYS[i + 1], string.format('%.17g %.17g', levels[i], now_ms), 'PX', ttl_ms)
+    store(KEYS[i + 1], spec[i], levels[i], now_ms)
   end
   redis.call('SET', KEYS[1], table.concat(vector, ' '), 'PX', ARGV[1])
 end

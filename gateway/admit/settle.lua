@@ -16,8 +16,7 @@ if not taken or taken == '-' then
   return 0
 end
 redis.call('DEL', KEYS[1])
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + time[2] / 1000
+local now_ms = clock_ms()
 local spec = cjson.decode(ARGV[1])
 local used = cjson.decode(ARGV[2])
 local reserved = {}
@@ -26,20 +25,11 @@ for amount in string.gmatch(taken, '%S+') do
 end
 for i = 1, #spec do
   local s = spec[i]
-  local level = s[1]
-  local stored = redis.call('GET', KEYS[i + 1])
-  if stored then
-    local space = string.find(stored, ' ', 1, true)
-    local elapsed_ms = now_ms - tonumber(string.sub(stored, space + 1))
-    if elapsed_ms < 0 then elapsed_ms = 0 end
-    level = tonumber(string.sub(stored, 1, space - 1)) + elapsed_ms / 1000 * s[2]
-    if level > s[1] then level = s[1] end
-  end
+  local level = level_now(KEYS[i + 1], s, now_ms)
   for class = 1, 4 do
     level = level - s[class + 2] * (used[class] - reserved[class])
   end
   if level > s[1] then level = s[1] end
-  local ttl_ms = math.ceil((s[1] - level) / s[2] * 1000) + 60000
-  redis.call('SET', KEYS[i + 1], string.format('%.17g %.17g', level, now_ms), 'PX', ttl_ms)
+  store(KEYS[i + 1], s, level, now_ms)
 end
 return 1
