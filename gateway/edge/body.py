@@ -207,6 +207,8 @@ def _ask_for_usage(fields: Fields) -> bool:
         raise InvalidRequest("'stream_options' must be an object", param="stream_options") from None
     if not wanted:
         options["include_usage"] = msgspec.Raw(b"true")
+        # Engines heed it only together with include_usage, which this client did not ask for.
+        options.pop("continuous_usage_stats", None)
         fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
     return wanted
 
