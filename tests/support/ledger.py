@@ -1,18 +1,24 @@
-"""Ledger events written straight into Postgres, for tests of what reads them."""
+"""Ledger events: written straight into Postgres for tests of what reads them, and read from there as they are."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import asyncpg
 
 from gateway.units import new_event_id
+from tests.support.servers import run_blocking
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     import datetime as dt
-    from uuid import UUID
 
     from gateway.admin.database import Database
     from gateway.admin.keys import ApiKey
+    from tests.support.tenants import Tenant
+
+ASK_S_MAX = 10.0
 
 
 async def write_usage(
@@ -47,3 +53,49 @@ async def write_usage(
         coverage,
     )
     return event_id
+
+
+def closed_events(dsn: str, tenant: Tenant) -> list[dict[str, Any]]:
+    """Return a tenant's rows of `usage_event`, oldest first."""
+    return _rows(dsn, "SELECT * FROM usage_event WHERE organization_id = $1 ORDER BY event_id", tenant.organization_id)
+
+
+def opened_events(dsn: str, tenant: Tenant) -> list[dict[str, Any]]:
+    """Return a tenant's rows of `usage_open`, oldest first."""
+    return _rows(dsn, "SELECT * FROM usage_open WHERE organization_id = $1 ORDER BY event_id", tenant.organization_id)
+
+
+def closed_event(dsn: str, request_id: str) -> dict[str, Any]:
+    """Wait for the row of `usage_event` that a request ends in, and return it."""
+    event_id = UUID(request_id)
+    rows = wait_for(
+        lambda: _rows(dsn, "SELECT * FROM usage_event WHERE event_id = $1", event_id), f"event {request_id} is closed"
+    )
+    assert len(rows) == 1
+    return rows[0]
+
+
+def all_closed(dsn: str, tenant: Tenant, count: int) -> list[dict[str, Any]]:
+    """Wait until a tenant has `count` closed events and none that is open, and return them."""
+
+    def settled() -> list[dict[str, Any]]:
+        closed = closed_events(dsn, tenant)
+        opened = opened_events(dsn, tenant)
+        ids = {row["event_id"] for row in closed}
+        done = len(closed) >= count and all(row["event_id"] in ids for row in opened)
+        return closed if done else []
+
+    closed = wait_for(settled, f"{count} events of {tenant.organization} are closed")
+    assert len(closed) == count
+    return closed
+
+
+def _rows(dsn: str, statement: str, *arguments: object) -> list[dict[str, Any]]:
+    async def fetch() -> list[dict[str, Any]]:
+        connection = await asyncpg.connect(dsn, timeout=ASK_S_MAX)
+        try:
+            return [dict(row) for row in await connection.fetch(statement, *arguments)]
+        finally:
+            await connection.close()
+
+    return run_blocking(fetch())
