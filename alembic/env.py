@@ -8,7 +8,6 @@ from alembic import context
 from gateway.storage.tables import metadata
 
 
-
 def include_object(thing: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:  # noqa: FBT001 - alembic calls it so
     """Leave partitions out of comparisons: they are made while the gateway runs."""
     return not (kind == "table" and reflected and compare_to is None and (name or "").startswith("usage_"))

@@ -1,7 +1,4 @@
-"""Tenants, keys, limits, prices, replicas and the ledger.
-
-The gateway needs no right to create tables: partitions are made by a function that runs as the schema's owner.
-"""
+"""Tenants, keys, limits, prices, replicas and the ledger."""
 
 from alembic import op
 
@@ -238,87 +235,7 @@ COMMENTS = (
     "COMMENT ON COLUMN api_key.models_allowed IS 'names of penstock.yaml; null: all'",
 )
 
-# Days are UTC days whatever the server's time zone, so that every replica names the same partition.
-MAKE_PARTITIONS = """
-CREATE FUNCTION penstock_make_partitions(from_day date, days integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-DECLARE
-    parent text;
-    day date;
-    made integer := 0;
-BEGIN
-    IF days NOT BETWEEN 1 AND 400 THEN
-        RAISE EXCEPTION 'days must be between 1 and 400, not %', days;
-    END IF;
-    PERFORM pg_advisory_xact_lock(hashtext('penstock_make_partitions'));
-    FOR offset_days IN 0 .. days - 1 LOOP
-        day := from_day + offset_days;
-        FOREACH parent IN ARRAY ARRAY['usage_open', 'usage_event'] LOOP
-            IF to_regclass(format('%I', parent || '_' || to_char(day, 'YYYYMMDD'))) IS NULL THEN
-                EXECUTE format(
-                    'CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
-                    parent || '_' || to_char(day, 'YYYYMMDD'), parent,
-                    day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
-                made := made + 1;
-            END IF;
-        END LOOP;
-    END LOOP;
-    RETURN made;
-END
-$$
-"""
-
-# Whoever writes the row, every replica hears of it: the payload says what to verify again.
-NOTIFY_KEY = """
-CREATE FUNCTION penstock_notify_key() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_notify('penstock', 'key ' || COALESCE(NEW.public_id, OLD.public_id));
-    RETURN NULL;
-END
-$$
-"""
-
-NOTIFY_ORGANIZATION = """
-CREATE FUNCTION penstock_notify_organization() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    changed jsonb := COALESCE(to_jsonb(NEW), to_jsonb(OLD));
-BEGIN
-    PERFORM pg_notify('penstock', 'organization ' || COALESCE(changed ->> 'organization_id', changed ->> 'id'));
-    RETURN NULL;
-END
-$$
-"""
-
-NOTIFY_PRICES = """
-CREATE FUNCTION penstock_notify_prices() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_notify('penstock', 'prices');
-    RETURN NULL;
-END
-$$
-"""
-
-# A new key needs no message, except that somebody may have tried it before it was there (negative cache).
-TRIGGERS = (
-    (
-        "CREATE TRIGGER penstock_notify AFTER INSERT OR UPDATE OR DELETE ON api_key"
-        " FOR EACH ROW EXECUTE FUNCTION penstock_notify_key()"
-    ),
-    *(
-        f"CREATE TRIGGER penstock_notify AFTER INSERT OR UPDATE OR DELETE ON {table}"
-        " FOR EACH ROW EXECUTE FUNCTION penstock_notify_organization()"
-        for table in ("organization", "team", "app_user", "membership", "limit_rule")
-    ),
-    (
-        "CREATE TRIGGER penstock_notify AFTER INSERT OR UPDATE OR DELETE ON model_price"
-        " FOR EACH STATEMENT EXECUTE FUNCTION penstock_notify_prices()"
-    ),
-)
-
 
 def upgrade() -> None:
-    for statement in (*TABLES, *INDEXES, *COMMENTS, MAKE_PARTITIONS, NOTIFY_KEY, NOTIFY_ORGANIZATION, NOTIFY_PRICES):
+    for statement in (*TABLES, *INDEXES, *COMMENTS):
         op.execute(statement)
-    for statement in TRIGGERS:
-        op.execute(statement)
-    op.execute("SELECT penstock_make_partitions((now() AT TIME ZONE 'UTC')::date - 1, 9)")

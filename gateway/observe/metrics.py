@@ -53,6 +53,33 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types here; the series are never read
         registry = self.registry = CollectorRegistry()
+        self._requests(registry)
+        self.in_flight = Gauge("penstock_requests_in_flight", "Admitted requests being served.", registry=registry)
+        self._limiter_and_keys(registry)
+        self._ledger(registry)
+        self._engines(registry)
+        self.event_loop_lag = Histogram(
+            "penstock_event_loop_lag_seconds",
+            "How late a timer of the event loop fires.",
+            buckets=_SECONDS_SHORT,
+            registry=registry,
+        )
+        self.config_generation = Gauge(
+            "penstock_config_generation", "How often penstock.yaml was read in since the start.", registry=registry
+        )
+        self.config_valid = Gauge(
+            "penstock_config_valid",
+            "1 when penstock.yaml as it stands is in use, 0 when it is invalid.",
+            registry=registry,
+        )
+        self.config_valid.set(1)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._tenants: dict[tuple[str, str, str], _TenantSeries] = {}
+        self._ends: dict[tuple[str, str, str, str, Status], tuple[Counter, Histogram]] = {}
+
+    def _requests(self, registry: CollectorRegistry) -> None:
         tenant = ("organization", "team", "model")
         self.requests = Counter(
             "penstock_requests",
@@ -94,30 +121,6 @@ class Metrics:
             buckets=_SECONDS_REQUEST,
             registry=registry,
         )
-        self.in_flight = Gauge("penstock_requests_in_flight", "Admitted requests being served.", registry=registry)
-        self._limiter_and_keys(registry)
-        self._ledger(registry)
-        self._engines(registry)
-        self.event_loop_lag = Histogram(
-            "penstock_event_loop_lag_seconds",
-            "How late a timer of the event loop fires.",
-            buckets=_SECONDS_SHORT,
-            registry=registry,
-        )
-        self.config_generation = Gauge(
-            "penstock_config_generation", "How often penstock.yaml was read in since the start.", registry=registry
-        )
-        self.config_valid = Gauge(
-            "penstock_config_valid",
-            "1 when penstock.yaml as it stands is in use, 0 when it is invalid.",
-            registry=registry,
-        )
-        self.config_valid.set(1)
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
-        self._tenants: dict[tuple[str, str, str], _TenantSeries] = {}
-        self._ends: dict[tuple[str, str, str, str, Status], tuple[Counter, Histogram]] = {}
 
     def _limiter_and_keys(self, registry: CollectorRegistry) -> None:
         self._decision_children: dict[str, Counter] = {}
