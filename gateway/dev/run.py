@@ -6,6 +6,7 @@ then only watches, until a signal or until one of them ends. Its own death by ki
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from contextlib import ExitStack
@@ -75,9 +76,20 @@ def _start(stack: ExitStack, options: DevOptions, screen: Screen) -> Stack:
 
 
 def _watch(running: Stack) -> NoReturn:
-    """Raise DevServerError when a child ends, StopRequested at a signal."""
+    """Raise DevServerError when a child ends, StopRequested at a signal or when the terminal is closed.
+
+    A closed terminal sends SIGHUP only to the leader of its session, which need not pass it on (`make` does not).
+    """
+    poll = select.poll()
+    for child in running.children:
+        poll.register(child, select.POLLIN)
+    terminal = next((number for number in range(3) if os.isatty(number)), None)
+    if terminal is not None:
+        poll.register(terminal, 0)  # POLLHUP needs no asking
     while True:
-        select.select(running.children, [], [])
+        happened = dict(poll.poll())
         for child in running.children:
             if child.poll() is not None:
                 raise child.failure(f"ended with exit code {child.exit_code}")
+        if terminal in happened:
+            raise StopRequested("the terminal was closed")

@@ -37,12 +37,12 @@ READY = "Ctrl-C stops everything"
 class Dev:
     """One `penstock dev`, started the way a terminal does: in a process group of its own."""
 
-    def __init__(self, data_dir: Path, *arguments: str) -> None:
+    def __init__(self, data_dir: Path, *arguments: str, stdin: int = subprocess.DEVNULL) -> None:
         self.data_dir = data_dir
         self.screen = ""
         argv = [sys.executable, "-m", "gateway", "dev", "--data-dir", str(data_dir), *arguments]
         self._process = subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, process_group=0
+            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, process_group=0
         )
         self._family: list[psutil.Process] = []
 
@@ -90,9 +90,9 @@ class Dev:
 
 
 @contextmanager
-def started(data_dir: Path, *arguments: str) -> Iterator[Dev]:
+def started(data_dir: Path, *arguments: str, stdin: int = subprocess.DEVNULL) -> Iterator[Dev]:
     """Yield a `penstock dev` that may or may not get ready; killed at the end at the latest."""
-    dev = Dev(data_dir, *arguments)
+    dev = Dev(data_dir, *arguments, stdin=stdin)
     try:
         yield dev
     finally:
@@ -101,10 +101,10 @@ def started(data_dir: Path, *arguments: str) -> Iterator[Dev]:
 
 
 @contextmanager
-def ready(data_dir: Path, *arguments: str) -> Iterator[Dev]:
+def ready(data_dir: Path, *arguments: str, stdin: int = subprocess.DEVNULL) -> Iterator[Dev]:
     """Yield a `penstock dev` that is ready, on a free port unless told otherwise."""
     port = () if "--port" in arguments else ("--port", str(free_port()))
-    with started(data_dir, *port, *arguments) as dev:
+    with started(data_dir, *port, *arguments, stdin=stdin) as dev:
         dev.wait_until_ready()
         yield dev
 
@@ -238,6 +238,16 @@ def test_a_part_that_ends_is_reported_and_ends_the_rest(reachable_dir: Path, wor
         name = "gateway" if words == ("serve",) else "engine-1"
         assert f"error: {name} ended with exit code -9; the end of {reachable_dir}/logs/{name}.log" in dev.screen
         assert not (reachable_dir / "dev.json").exists()
+
+
+def test_a_closed_terminal_stops_everything_even_without_a_signal(reachable_dir: Path) -> None:
+    outer, inner = os.openpty()
+    try:
+        with ready(reachable_dir, "--engines", "1", stdin=inner) as dev:
+            os.close(outer)
+            assert dev.end() == 0
+    finally:
+        os.close(inner)
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing(reachable_dir: Path) -> None:
