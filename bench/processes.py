@@ -22,14 +22,14 @@ TAIL_LINES_MAX = 15
 
 
 class Background:
-    """A child process whose output goes to a log file (its stdout to a pipe when `pipe` is set). Leaving stops it."""
+    """A child process whose output goes to a new log file (stdout to a pipe when `pipe` is set). Leaving stops it."""
 
     def __init__(
         self, argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, *, pipe: bool = False
     ) -> None:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        with log.open("wb") as output:  # a line a request adds up: only the latest run's are kept
             self._process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -82,7 +82,7 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class CpuSample:
-    """CPU seconds used so far by each group of processes, and when (monotonic clock, seconds)."""
+    """CPU seconds used so far by each group of processes or cores, and when (monotonic clock, seconds)."""
 
     at_s: float
     used_s: Mapping[str, float]
@@ -93,13 +93,17 @@ class CpuSample:
         return {name: max(later.used_s[name] - used_s, 0.0) / elapsed_s for name, used_s in self.used_s.items()}
 
 
-def sample_cpu(groups: Mapping[str, Sequence[int]]) -> CpuSample:
-    """Read user and system time of the processes (with their descendants) of each group, by process id.
+def sample_cpu(groups: Mapping[str, Sequence[int]], cores: Mapping[str, frozenset[int]]) -> CpuSample:
+    """Read user and system time of the processes (with their descendants) of each group, and how long cores were busy.
 
-    A process that has ended counts for nothing from then on, so groups should live through the measured window.
+    A process that has ended counts for nothing from then on, so groups should live through the measured window. A core
+    is busy for whoever: what its processes do not account for, other programs or the virtual machine's host took.
     """
     at_s = time.monotonic()
-    return CpuSample(at_s, {name: sum(_tree_cpu_s(pid) for pid in pids) for name, pids in groups.items()})
+    used_s = {name: sum(_tree_cpu_s(pid) for pid in pids) for name, pids in groups.items()}
+    for name, members in cores.items():
+        used_s[name] = sum(at_s - _idle_s(core) for core in members)
+    return CpuSample(at_s, used_s)
 
 
 def resident_mb(pid: int) -> float:
@@ -116,3 +120,9 @@ def _tree_cpu_s(pid: int) -> float:
                 times = process.cpu_times()
                 total_s += times.user + times.system
     return total_s
+
+
+def _idle_s(core: int) -> float:
+    """Read idle time, which the kernel measures; busy time it may only sample at its clock ticks."""
+    times = psutil.cpu_times(percpu=True)[core]
+    return float(times.idle + times.iowait)

@@ -34,6 +34,8 @@ def print_report(
     for result in measured:
         assert result.ledger is not None
         console.print(ledger_line(result.scenario.name, result.ledger))
+        if not result.limited_by_redis:
+            console.print(limiter_line(result.scenario.name, result.decisions, result.ledger.answered))
     for result in results:
         warning = warning_of(result, other_cores)
         if warning:
@@ -49,6 +51,15 @@ def ledger_line(name: str, check: LedgerCheck) -> str:
         f"{ledger.opened:,} OPEN for {check.answered:,} answers; "
         f"tokens {ledger.prompt_tokens:,} + {ledger.completion_tokens:,}, "
         f"the engine counted {engine.prompt_tokens:,} + {engine.completion_tokens:,}"
+    )
+
+
+def limiter_line(name: str, decisions: Mapping[str, int], answered: int) -> str:
+    """Say that the gateway did not do all of its work: limits were decided without Redis, or more than answered."""
+    counts = ", ".join(f"{decision} {count:,}" for decision, count in decisions.items())
+    return (
+        f"[bold red]limits {name}: Redis did not grant every request[/], so the figures are not those of the whole "
+        f"path: {counts or 'no decisions'} for {answered:,} answers"
     )
 
 
@@ -79,6 +90,8 @@ def _scenario_json(result: ScenarioResult) -> dict[str, object]:
         "figures": figures,
         "shares_of_a_core": shares_of(result),
         "gateway": {"ready_s": result.ready_s, "resident_mb": result.resident_mb},
+        "limiter_decisions": result.decisions,
+        "limited_by_redis": result.limited_by_redis,
         "ledger": {**asdict(result.ledger), "is_exact": result.ledger.exact} if result.ledger else None,
         "runs": {target: [asdict(run) for run in runs] for target, runs in result.runs.items()},
     }
@@ -110,8 +123,8 @@ def _cores_table(results: Sequence[ScenarioResult]) -> Table:
     title = "Share of a core while the gateway was measured"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     names = list(dict.fromkeys(name for result in results for name in shares_of(result)))
-    table.add_column("scenario")
-    for name in [*names, "memory, MB", "start to ready, s"]:
+    table.add_column("", no_wrap=True)
+    for name in [*names, "memory, MB", "ready, s"]:
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         shares = shares_of(result)

@@ -14,7 +14,7 @@ from bench.nginx import running_nginx
 from bench.pair import LoadResult, LoadTiming, run_load, running_engine
 from bench.payloads import write_request
 from bench.processes import CpuSample, resident_mb, sample_cpu
-from bench.servers import MODEL, UPSTREAM_MODEL, running_gateway
+from bench.servers import MODEL, UPSTREAM_MODEL, limiter_decisions, running_gateway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bench.toolchain import Tools
 
 DIRECT, GATEWAY, NGINX = "direct", "gateway", "nginx"
+GATEWAY_CORE, OTHER_CORES = "gateway's core", "other cores"
+GRANTED = "granted"  # the limiter's word for a request that Redis has let through
 PLAIN_KEY = "sk-none"
 SETTLE_S = 0.5  # all streams run for a while before measuring begins
 
@@ -43,7 +45,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the load client, and the share of a core that each group of processes used in its window."""
+    """One run of the load client, and the share of a core that each group of processes used in its window.
+
+    `shares` also says how busy the gateway's core and the others (summed) were, for whatever program.
+    """
 
     load: LoadResult
     shares: Mapping[str, float]
@@ -58,6 +63,12 @@ class ScenarioResult:
     ready_s: float | None = None
     resident_mb: float | None = None
     ledger: LedgerCheck | None = None
+    decisions: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def limited_by_redis(self) -> bool:
+        """Whether Redis granted every answered request: a gateway that fell back to local limits does less work."""
+        return self.ledger is None or self.decisions == {GRANTED: self.ledger.answered}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +130,10 @@ class Runner:
             stream=scenario.load.stream,
         )
         samples: dict[str, CpuSample] = {}
+        cores = {GATEWAY_CORE: self._cores.gateway, OTHER_CORES: self._cores.others}
 
         def on_mark(mark: str) -> None:
-            samples[mark] = sample_cpu(target.pids)
+            samples[mark] = sample_cpu(target.pids, cores)
 
         timing = self._plan.direct if target.name == DIRECT else self._plan.through
         timing = replace(timing, warmup_s=max(timing.warmup_s, scenario.load.ramp_s + SETTLE_S))
@@ -157,3 +169,4 @@ class Runner:
             pids = {GATEWAY: [gateway.process.pid], "engine": [engine.process.pid], **stack.pids}
             yield Target(GATEWAY, gateway.port, stack.key, pids)
             result.resident_mb = resident_mb(gateway.process.pid)
+            result.decisions = limiter_decisions(gateway.metrics_port)

@@ -39,14 +39,14 @@ _LATENCY_CHUNKS = 20
 
 SCENARIOS = (
     Scenario(
-        "answers-2k", "saturate", "non-streaming, 2 KB requests, as many as one core takes", EngineSpec(), LoadSpec(512)
+        "answers-2k", "saturate", "non-streaming, 2 KB requests, as many as one core takes", EngineSpec(), LoadSpec(256)
     ),
     Scenario(
         "answers-100k",
         "saturate",
         "non-streaming, 100 KB requests, as many as one core takes",
         EngineSpec(),
-        LoadSpec(256),
+        LoadSpec(128),
         body_bytes=100_000,
     ),
     Scenario(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.errors import BenchError
 from bench.pinning import pinned
@@ -40,6 +41,7 @@ COMMAND_S_MAX = 60.0
 READY_S_MAX = 60.0
 READY_POLL_S = 0.01
 PROBE_S_MAX = 1.0
+DECISIONS = "penstock_limiter_decisions"
 REPOSITORY = Path(__file__).parent.parent
 
 CONFIG = f"""\
@@ -78,6 +80,7 @@ class Gateway:
     """One running replica, and the seconds from its start to its first good answer on /readyz."""
 
     port: int
+    metrics_port: int
     process: Background
     ready_s: float
 
@@ -123,7 +126,24 @@ def running_gateway(stack: Stack, engine_port: int, cores: frozenset[int], log: 
         process = Background([*argv, f"--metrics-port={metrics_port}"], log, stack.environment())
     with process:
         _wait_ready(process, port)
-        yield Gateway(port, process, time.monotonic() - started_s)
+        yield Gateway(port, metrics_port, process, time.monotonic() - started_s)
+
+
+def limiter_decisions(metrics_port: int) -> dict[str, int]:
+    """Return how many admissions a replica decided, by decision, from its metrics."""
+    connection = http.client.HTTPConnection("127.0.0.1", metrics_port, timeout=COMMAND_S_MAX)
+    try:
+        connection.request("GET", "/metrics")
+        page = connection.getresponse().read().decode()
+    finally:
+        connection.close()
+    return {
+        sample.labels["decision"]: int(sample.value)
+        for family in text_string_to_metric_families(page)
+        if family.name == DECISIONS
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
 
 
 def _wait_ready(process: Background, port: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.ledger import LedgerCheck, LedgerTotals
 from bench.pair import EngineCounters, Latency, LoadResult
-from bench.runner import DIRECT, GATEWAY, Run, ScenarioResult
+from bench.runner import DIRECT, GATEWAY, GATEWAY_CORE, OTHER_CORES, Run, ScenarioResult
 from bench.scenarios import select
 
 
@@ -30,12 +30,15 @@ def load_result(*, per_s: float = 1000.0, chunks_per_s: float = 0.0, p50_us: flo
     )
 
 
-def result(name: str, direct: list[LoadResult], gateway: list[LoadResult], share: float = 1.0) -> ScenarioResult:
-    """Return a scenario's result in which the gateway used `share` of its core and Postgres 30 % of another."""
+def result(
+    name: str, direct: list[LoadResult], gateway: list[LoadResult], share: float = 1.0, others: float = 0.0
+) -> ScenarioResult:
+    """Return a result in which the gateway used `share` of its core, other programs `others`, Postgres 30 %."""
     found = ScenarioResult(select([name])[0])
     found.runs[DIRECT] = [Run(load, {"engine": 0.5, "load": 0.1}) for load in direct]
     if gateway:
-        shares = {"gateway": share, "engine": 0.2, "postgres": 0.3, "load": 0.1}
+        cores = {GATEWAY_CORE: share + others, OTHER_CORES: 0.6}
+        shares = {"gateway": share, "engine": 0.2, "postgres": 0.3, "load": 0.1, **cores}
         found.runs[GATEWAY] = [Run(load, shares) for load in gateway]
     return found
 

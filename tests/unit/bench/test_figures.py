@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.figures import Bound, Figure, figures_of, shares_of, warning_of
+from bench.runner import GATEWAY, GATEWAY_CORE, OTHER_CORES, Run
 from tests.unit.bench.samples import load_result, result
 
 
@@ -78,9 +79,17 @@ def test_warns_when_the_gateway_was_not_the_bottleneck() -> None:
     measured = result("answers-2k", [load_result()], [load_result()], share=0.6)
     warning = warning_of(measured, other_cores=1)
     assert warning is not None
-    assert "NOT the bottleneck (60% of its core)" in warning
+    assert "NOT the bottleneck, it used 60% of its core" in warning
     assert "postgres 30%" in warning
     assert "something waits" in warning
+
+
+def test_tells_a_full_core_from_a_full_neighbour_and_from_other_programs() -> None:
+    measured = result("answers-2k", [load_result()], [load_result()], share=0.8, others=0.19)
+    assert "other programs" in str(warning_of(measured, other_cores=1))
+    neighbour_full = result("answers-2k", [load_result()], [load_result()], share=0.8)
+    neighbour_full.runs[GATEWAY] = [Run(load_result(), {GATEWAY: 0.8, GATEWAY_CORE: 0.8, OTHER_CORES: 0.99})]
+    assert "they were full" in str(warning_of(neighbour_full, other_cores=1))
 
 
 def test_a_paced_scenario_is_not_meant_to_saturate() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,19 @@ def test_the_report_names_targets_cores_ledger_and_warning() -> None:
     assert "95.0" in text
     assert "ledger answers-2k: exact" in text
     assert "NOT the bottleneck" in text
+
+
+def test_limits_that_were_decided_elsewhere_make_figures_unsound() -> None:
+    measured = result("answers-2k", [load_result()], [load_result()])
+    measured.ledger = ledger_check()
+    sound = replace(measured, decisions={"granted": 10})
+    measured.decisions = {"granted": 4, "granted_locally": 6}
+    assert sound.limited_by_redis
+    assert not measured.limited_by_redis
+    out = io.StringIO()
+    print_report(Console(file=out, width=200), FACTS, [measured], other_cores=1)
+    assert "Redis did not grant every request" in out.getvalue()
+    assert "granted_locally 6" in out.getvalue()
 
 
 def test_the_report_without_a_gateway_has_no_cores_and_no_ledger() -> None:
