@@ -1,7 +1,7 @@
 # Penstock: every target works on a fresh clone with Python 3.11 or newer, as root or not. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test check test bench demo-opencode lock clean
+.PHONY: help run install install-test check test bench demo-opencode docs lock clean
 
 BIN := .venv/bin
 COVERAGE_MIN := 90
@@ -37,6 +37,9 @@ bench: install ## Measure speed on this machine (ARGS="--help" lists what there 
 
 demo-opencode: install-test ## Let the real OpenCode work through the gateway, then compare ledger and engine
 	@$(BIN)/python -m tests.contract.opencode_demo $(ARGS)
+
+docs: install ## Write docs/configuration.md again from the settings
+	$(BIN)/python -m gateway.settings.reference > docs/configuration.md
 
 lock: ## Pin all dependencies again, with hashes (needs uv)
 	@command -v uv >/dev/null || { echo "uv is missing: pip install uv, or see https://docs.astral.sh/uv"; exit 1; }

@@ -11,15 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.waiting import wait_for
+
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 ASK_TIMEOUT_S = 10.0
-POLL_S = 0.01
 
 _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(\{[^}]*\})? (\S+)", re.MULTILINE)
 
@@ -122,12 +122,17 @@ class EngineProcess:
 
         Blocks the thread: in a coroutine, call it through `asyncio.to_thread`.
         """
-        deadline_s = time.monotonic() + timeout_s
-        while not met(counters := self.counters()):
-            if time.monotonic() > deadline_s:
-                raise AssertionError(f"the engine did not get there within {timeout_s} s: {counters}")
-            time.sleep(POLL_S)
-        return counters
+        seen: list[dict[str, Any]] = []
+
+        def arrived() -> bool:
+            seen[:] = [self.counters()]
+            return met(seen[0])
+
+        try:
+            wait_for(arrived, "the engine's counters are as expected", timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {seen}") from None
+        return seen[0]
 
     def _arguments(self) -> list[str]:
         arguments = [f"--model={model}" for model in self._models]

@@ -1,0 +1,1 @@
+"""The style of the code as tests: fast, without servers, run by `make check`."""
