@@ -106,31 +106,53 @@ class _BareChoice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _BareAnswer(msgspec.Struct):
+class _OddUsage(msgspec.Struct):
+    choices: list[Choice] | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _OddContent(msgspec.Struct):
     choices: list[_BareChoice] | None = None
-    usage: WireUsage | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")
     error: msgspec.Raw = msgspec.Raw(b"")
 
 
 _decode = msgspec.json.Decoder(Answer).decode
-_decode_bare = msgspec.json.Decoder(_BareAnswer).decode
+_decode_odd_usage = msgspec.json.Decoder(_OddUsage).decode
+_decode_odd_content = msgspec.json.Decoder(_OddContent).decode
+_decode_usage = msgspec.json.Decoder(WireUsage | None, strict=False).decode
 
 
 def read_answer(data: bytes) -> Answer | None:
     """Decode a chunk or an answer, None when it is not of this shape (it is passed on all the same).
 
-    Content of an unforeseen type (parts instead of a string, say) costs its own count only, never the usage.
+    Content of an unforeseen type (parts instead of a string, say) costs its own count only, never the usage or the
+    finish_reason; neither does usage of an unforeseen type cost anything but itself.
     """
     try:
         return _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:
-        bare = _decode_bare(data)
+        odd_usage = _decode_odd_usage(data)
+        return Answer(choices=odd_usage.choices, usage=_usage(odd_usage.usage), error=odd_usage.error)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        odd = _decode_odd_content(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    choices = [Choice(index=c.index, finish_reason=c.finish_reason) for c in bare.choices or ()]
-    return Answer(choices=None if bare.choices is None else choices, usage=bare.usage, error=bare.error)
+    choices = [Choice(index=c.index, finish_reason=c.finish_reason) for c in odd.choices or ()]
+    return Answer(choices=None if odd.choices is None else choices, usage=_usage(odd.usage), error=odd.error)
+
+
+def _usage(raw: msgspec.Raw) -> WireUsage | None:
+    try:
+        usage: WireUsage | None = _decode_usage(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return usage
 
 
 def estimated_tokens(generated_bytes: int) -> int:
