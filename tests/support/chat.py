@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tests.support.http import DONE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.support.http import Http
 
 
 def chat(text: str = "say something", *, model: str = "sim", **fields: Any) -> dict[str, Any]:
@@ -38,3 +45,14 @@ def text_of(chunks: list[dict[str, Any]]) -> str:
     """Return the content that the chunks of a chat stream add up to, first choice only."""
     parts = [choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]]
     return "".join(parts)
+
+
+def finished(client: Http, path: str, request: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> str:
+    """Send a request, streamed or not, read its answer to the proper end and return its id."""
+    if not request.get("stream"):
+        answer = client.post(path, request, headers)
+        assert answer.status == 200, answer
+        return answer.request_id
+    with client.stream(path, request, headers) as stream:
+        assert list(stream.data())[-1] == DONE
+        return stream.request_id

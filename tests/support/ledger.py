@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import asyncpg
 
-from gateway.units import new_event_id
+from gateway.units import PICO_USD_PER_USD, new_event_id
 from tests.support.servers import run_blocking
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Mapping
 
     from gateway.admin.database import Database
     from gateway.admin.keys import ApiKey
@@ -88,6 +90,21 @@ def all_closed(dsn: str, tenant: Tenant, count: int) -> list[dict[str, Any]]:
     closed = wait_for(settled, f"{count} events of {tenant.organization} are closed")
     assert len(closed) == count
     return closed
+
+
+def cost_at(price: Mapping[str, str], row: Mapping[str, Any]) -> int:
+    """Return what a row's tokens cost in pico-USD, by exact fractions, at a price as penstock.yaml states it."""
+    rate = {name: Fraction(text) / 1_000_000 for name, text in price.items()}
+    usd = (
+        (row["prompt_tokens"] - row["cached_tokens"]) * rate["input"]
+        + row["cached_tokens"] * rate["cached_input"]
+        + (row["completion_tokens"] - row["reasoning_tokens"]) * rate["output"]
+        + row["reasoning_tokens"] * rate["reasoning"]
+        + Fraction(price.get("request", "0"))
+    )
+    amount = usd * PICO_USD_PER_USD
+    assert amount.denominator == 1, "no rate is finer than the unit of money"
+    return int(amount)
 
 
 def _rows(dsn: str, statement: str, *arguments: object) -> list[dict[str, Any]]:
