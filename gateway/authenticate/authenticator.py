@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
 
 from gateway.authenticate.key import Peppers, fingerprint, parse_key
 from gateway.errors import InvalidKey, KeyStoreUnavailable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.observe.metrics import Metrics
 
 UNKNOWN_KEYS_MAX = 10_000
+TENANTS_CHANGED_MAX = 100_000
 LOOKUPS_PER_ADDRESS_MAX = 256
 UNHEARD_TTL_S = 0.5
 """How long a key is trusted while changes are not heard: short enough for a revocation to act within a second."""
@@ -44,6 +46,8 @@ class _Known:
     verified_s: float
     generation: int
     """The cache's generation when it was verified; an older one must be verified again."""
+    tenant_changes: int
+    """How often its organization had changed by then; likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ class Authenticator:
         self._peppers = peppers
         self._policy = policy
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._unknown: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._unknown: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._tenant_changes: dict[UUID, int] = {}
         self._fingerprints: dict[str, bytes] = {}
         self._lookups: dict[bytes, asyncio.Task[Principal | None]] = {}
         self._lookups_by_address: dict[str, int] = {}
@@ -81,11 +86,14 @@ class Authenticator:
         known = self._known.get(fingerprint(token))
         if known is None or known.generation != self._generation:
             return None
+        principal = known.principal
+        if known.tenant_changes != self._tenant_changes.get(principal.organization_id, 0):
+            return None
         ttl_s = self._policy.ttl_s if self._heard else UNHEARD_TTL_S
-        if time.monotonic() - known.verified_s > ttl_s or self._expired(known.principal):
+        if time.monotonic() - known.verified_s > ttl_s or self._expired(principal):
             return None
         self._hits.inc()
-        return known.principal
+        return principal
 
     async def authenticate(self, token: str, address: str) -> Principal:
         """Return the principal of a token.
@@ -104,8 +112,8 @@ class Authenticator:
         if parsed is None:
             raise InvalidKey(_INVALID)
         mark = fingerprint(token)
-        refused = self._unknown.get(mark)
-        if refused is not None and refused[0] > time.monotonic():
+        refused = self._unknown.get(parsed.public_id)
+        if refused is not None and refused[1] == mark and refused[0] > time.monotonic():
             self._results.labels("unknown").inc()
             raise InvalidKey(_INVALID)
         try:
@@ -129,14 +137,15 @@ class Authenticator:
             mark = self._fingerprints.pop(subject, None)
             if mark is not None:
                 self._known.pop(mark, None)
-            for mark in [mark for mark, (_, public_id) in self._unknown.items() if public_id == subject]:
-                del self._unknown[mark]
+            self._unknown.pop(subject, None)
             # A lookup that began before the change may yet answer with what was before it.
             self._lookups.clear()
         elif kind == "organization":
-            for known in self._known.values():
-                if str(known.principal.organization_id) == subject:
-                    known.generation = -1
+            tenant = UUID(subject)
+            if len(self._tenant_changes) >= TENANTS_CHANGED_MAX:
+                self._tenant_changes.clear()
+                self._generation += 1
+            self._tenant_changes[tenant] = self._tenant_changes.get(tenant, 0) + 1
             self._unknown.clear()
             self._lookups.clear()
 
@@ -197,7 +206,7 @@ class Authenticator:
         started_s = time.monotonic()
         stored = await self._store.find(parsed.public_id)
         if stored is None or not self._peppers.matches(parsed.secret, stored.secret_hmac, stored.pepper_version):
-            self._unknown[mark] = (time.monotonic() + self._policy.negative_ttl_s, parsed.public_id)
+            self._unknown[parsed.public_id] = (time.monotonic() + self._policy.negative_ttl_s, mark)
             while len(self._unknown) > UNKNOWN_KEYS_MAX:
                 self._unknown.popitem(last=False)
             self._known.pop(mark, None)
@@ -208,7 +217,8 @@ class Authenticator:
         # The same object again when nothing changed: what others derived from it stays valid.
         same = before is not None and before.principal == stored.principal
         principal = before.principal if before is not None and same else stored.principal
-        self._known[mark] = _Known(principal, started_s, generation)
+        changes = self._tenant_changes.get(principal.organization_id, 0)
+        self._known[mark] = _Known(principal, started_s, generation, changes)
         self._known.move_to_end(mark)
         self._fingerprints[parsed.public_id] = mark
         while len(self._known) > self._policy.entries_max:
