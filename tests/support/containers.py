@@ -21,7 +21,8 @@ from testcontainers.core.exceptions import ContainerStartException
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 POSTGRES_IMAGE = "postgres:17-alpine"
 REDIS_IMAGE = "redis:7-alpine"
@@ -59,25 +60,30 @@ def docker_servers(*, postgres: bool, redis: bool) -> Iterator[tuple[str | None,
     postgres_dsn = redis_url = None
     with ExitStack() as stack:
         if (postgres or redis) and docker_answers():
-            password = secrets.token_urlsafe(24)
-            if postgres:
-                database = PostgresContainer(POSTGRES_IMAGE, username="penstock", password=password, driver=None)
-                if _started(stack, database):
-                    postgres_dsn = database.get_connection_url()
-            if redis:
-                command = f"redis-server --requirepass {password} --maxmemory-policy noeviction --save ''"
-                cache = DockerContainer(REDIS_IMAGE, command=command).with_exposed_ports(REDIS_PORT)
-                cache.waiting_for(LogMessageWaitStrategy("Ready to accept connections"))
-                if _started(stack, cache):
-                    host, port = cache.get_container_host_ip(), cache.get_exposed_port(REDIS_PORT)
-                    redis_url = f"redis://:{password}@{host}:{port}/0"
+            postgres_dsn = _address(stack, _postgres) if postgres else None
+            redis_url = _address(stack, _redis) if redis else None
         yield postgres_dsn, redis_url
 
 
-def _started(stack: ExitStack, container: DockerContainer) -> bool:
+def _address(stack: ExitStack, run: Callable[[], AbstractContextManager[str]]) -> str | None:
     try:
-        stack.enter_context(container)
+        return stack.enter_context(run())
     except UNABLE as error:
-        _log.warning("Docker answers but cannot run %s: %s", container.image, error)
-        return False
-    return True
+        _log.warning("Docker answers but cannot run %s: %s", run.__name__.strip("_"), error)
+        return None
+
+
+@contextmanager
+def _postgres() -> Iterator[str]:
+    password = secrets.token_urlsafe(24)
+    with PostgresContainer(POSTGRES_IMAGE, username="penstock", password=password, driver=None) as container:
+        yield container.get_connection_url()
+
+
+@contextmanager
+def _redis() -> Iterator[str]:
+    password = secrets.token_urlsafe(24)
+    command = f"redis-server --requirepass {password} --maxmemory-policy noeviction --save ''"
+    container = DockerContainer(REDIS_IMAGE, command=command).with_exposed_ports(REDIS_PORT)
+    with container.waiting_for(LogMessageWaitStrategy("Ready to accept connections")):
+        yield f"redis://:{password}@{container.get_container_host_ip()}:{container.get_exposed_port(REDIS_PORT)}/0"
