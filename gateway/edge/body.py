@@ -26,6 +26,11 @@ SESSION_CHARS_MAX = 128
 OUTPUT_TOKENS_MAX = 10_000_000
 ONE_PACKET_BYTES = 4096
 
+OWNED = frozenset(
+    {"model", "messages", "prompt", "input", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
+)
+"""Fields that the gateway reads or overwrites. Some engines find them in any spelling, so only their own may occur."""
+
 _decode_fields = msgspec.json.Decoder(Fields).decode
 _INCLUDE_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
@@ -149,13 +154,20 @@ def _fields(body: bytes) -> Fields:
         raise InvalidRequest("the body must be a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is not valid JSON: {str(error)[:200]}") from None
-    if len({key.casefold() for key in fields}) != len(fields):
-        seen: dict[str, str] = {}
-        for key in fields:
-            twin = seen.setdefault(key.casefold(), key)
-            if twin != key:
-                raise InvalidRequest(f"'{twin[:100]}' and '{key[:100]}' differ only by case", param=key[:100])
+    folded = {key.casefold(): key for key in fields}
+    if folded.keys() != fields.keys():
+        _check_spelling(fields, folded)
     return fields
+
+
+def _check_spelling(fields: Fields, folded: dict[str, str]) -> None:
+    for key in fields:
+        twin = folded[key.casefold()]
+        if twin != key:
+            raise InvalidRequest(f"'{key[:100]}' and '{twin[:100]}' differ only by case", param=twin[:100])
+    for name in OWNED & folded.keys():
+        if (key := folded[name]) != name:
+            raise InvalidRequest(f"'{key}' must be written '{name}'", param=key)
 
 
 def _value(fields: Fields, name: str, kind: type, expected: str) -> Any:

@@ -85,7 +85,10 @@ class Surface:
             await handler(scope, receive, send, headers, event_id)
         except GatewayError as error:
             self._refused(error, event_id, path)
-            await send_error(send, error, request_headers(event_id))
+            own = request_headers(event_id)
+            if isinstance(error, MethodNotAllowed):
+                own.append((b"allow", _allowed(methods).encode()))
+            await send_error(send, error, own)
         except Disconnected:
             self._metrics.refusals.labels("client_disconnected").inc()
         except asyncio.CancelledError:
@@ -107,7 +110,12 @@ class Surface:
 
 
 def _handler(methods: dict[str, Handler], method: str) -> Handler:
-    handler = methods.get(method)
+    # HEAD is GET to an endpoint; the server leaves the body out.
+    handler = methods.get("GET" if method == "HEAD" else method)
     if handler is None:
-        raise MethodNotAllowed(f"use {' or '.join(methods)} here")
+        raise MethodNotAllowed(f"use {_allowed(methods)} here")
     return handler
+
+
+def _allowed(methods: dict[str, Handler]) -> str:
+    return ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
