@@ -17,7 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from gateway.admit.bucket import Refusal, UsageVector
-from gateway.admit.redis_batch import RedisBatch, Script
+from gateway.admit.redis_batch import Arguments, RedisBatch, Script
 from gateway.errors import LimiterUnavailable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class _Settle:
-    arguments: tuple[object, ...]
+    arguments: Arguments
     expires_s: float
 
 
@@ -144,7 +144,7 @@ class BucketStore:
             _log.error("redis_evicts", policy=policy, advice="set maxmemory-policy to noeviction: limits live in Redis")
         self._metrics.redis_noeviction.set(1 if policy == "noeviction" else 0)
 
-    def _settle_arguments(self, key: str, buckets: BucketSet, used: UsageVector, memory_ms: int) -> tuple[object, ...]:
+    def _settle_arguments(self, key: str, buckets: BucketSet, used: UsageVector, memory_ms: int) -> Arguments:
         return (
             len(buckets.keys) + 1,
             key,
@@ -154,7 +154,7 @@ class BucketStore:
             memory_ms,
         )
 
-    def _send(self, arguments: tuple[object, ...]) -> None:
+    def _send(self, arguments: Arguments) -> None:
         if not self.available:
             self._queue(arguments)
             return
@@ -166,7 +166,7 @@ class BucketStore:
 
         self._batch.call(self._settle, arguments).add_done_callback(done)
 
-    def _queue(self, arguments: tuple[object, ...]) -> None:
+    def _queue(self, arguments: Arguments) -> None:
         if len(self._unsettled) == SETTLES_WAITING_MAX:
             self._metrics.settles_dropped.inc()
         self._unsettled.append(_Settle(arguments, time.monotonic() + self._reservation_ttl_s))

@@ -66,6 +66,7 @@ def open_redis(url: str, timeout_s: float) -> Redis:
             url,
             max_connections=CONNECTIONS_MAX,
             timeout=timeout_s,
+            socket_timeout=None,
             socket_connect_timeout=max(timeout_s, CONNECT_S_MIN),
             retry=Retry(NoBackoff(), 0),
             client_name="penstock",
