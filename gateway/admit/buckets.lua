@@ -21,9 +21,15 @@ local function level_now(key, spec, now_ms)
   return math.min(tonumber(string.sub(stored, 1, space - 1)) + elapsed_ms / 1000 * spec[2], spec[1])
 end
 
--- Write a level. The key lives a minute longer than the bucket needs to be full, after which it may be forgotten.
+-- What a usage vector takes from a bucket.
+local function cost(spec, vector)
+  return spec[3] * vector[1] + spec[4] * vector[2] + spec[5] * vector[3] + spec[6] * vector[4]
+end
+
+-- Write a level. The key lives a minute longer than the bucket needs to be full, after which it may be forgotten; a
+-- bucket that needs more than 31 years lives 31 years, since Redis takes no longer expiry than it can add to its clock.
 local function store(key, spec, level, now_ms)
-  local ttl_ms = math.ceil((spec[1] - level) / spec[2] * 1000) + 60000
+  local ttl_ms = math.min(math.ceil((spec[1] - level) / spec[2] * 1000) + 60000, 1e12)
   redis.call('SET', key, string.format('%.17g %.17g', level, now_ms), 'PX', ttl_ms)
 end
 

@@ -23,10 +23,9 @@ local longest_ms, longest = -1, 0
 for i = 1, #spec do
   local s = spec[i]
   local level = level_now(KEYS[i + 1], s, now_ms)
-  local cost = s[3] * vector[1] + s[4] * vector[2] + s[5] * vector[3] + s[6] * vector[4]
-  levels[i], costs[i] = level, cost
-  if level < cost then
-    local wait_ms = math.ceil((cost - level) / s[2] * 1000)
+  levels[i], costs[i] = level, cost(s, vector)
+  if level < costs[i] then
+    local wait_ms = math.ceil((costs[i] - level) / s[2] * 1000)
     if wait_ms > longest_ms then longest_ms, longest = wait_ms, i end
   end
 end

@@ -25,11 +25,7 @@ for amount in string.gmatch(taken, '%S+') do
 end
 for i = 1, #spec do
   local s = spec[i]
-  local level = level_now(KEYS[i + 1], s, now_ms)
-  for class = 1, 4 do
-    level = level - s[class + 2] * (used[class] - reserved[class])
-  end
-  if level > s[1] then level = s[1] end
-  store(KEYS[i + 1], s, level, now_ms)
+  local level = level_now(KEYS[i + 1], s, now_ms) - (cost(s, used) - cost(s, reserved))
+  store(KEYS[i + 1], s, math.min(level, s[1]), now_ms)
 end
 return 1

@@ -1,0 +1,1 @@
+"""Properties: what holds for every input, on inputs that Hypothesis makes up."""
