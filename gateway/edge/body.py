@@ -24,7 +24,6 @@ CHOICES_MAX = 128
 MODEL_CHARS_MAX = 256
 SESSION_CHARS_MAX = 128
 OUTPUT_TOKENS_MAX = 10_000_000
-ONE_PACKET_BYTES = 4096
 
 OWNED = frozenset(
     {"model", "messages", "prompt", "input", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
@@ -46,8 +45,10 @@ class Disconnected(Exception):
     """The client hung up before its request was complete; there is nobody to answer."""
 
 
-async def read_body(receive: Receive, headers: dict[bytes, bytes], *, bytes_max: int, timeout_s: float) -> bytes:
-    """Return the whole body.
+async def read_body(
+    receive: Receive, headers: dict[bytes, bytes], *, arrived: bool, bytes_max: int, timeout_s: float
+) -> bytes:
+    """Return the whole body. `arrived` tells that all of it is there, so that no timer is needed.
 
     Raises:
         BodyTooLarge: it is larger than `bytes_max`, said or sent.
@@ -57,11 +58,37 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], *, bytes_max:
     """
     said = _said_length(headers)
     if said is not None and said > bytes_max:
-        raise BodyTooLarge(f"the body is larger than {bytes_max} bytes")
-    if said is not None and said <= ONE_PACKET_BYTES:
-        # Almost always there already, with the head: no timer for what does not wait.
-        return await _read_pieces(await receive(), receive, bytes_max, timeout_s)
-    return await _read_pieces(None, receive, bytes_max, timeout_s)
+        raise _too_large(bytes_max)
+    if arrived:
+        body = _piece(await receive())
+        if len(body) > bytes_max:
+            raise _too_large(bytes_max)
+        return body
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await receive()
+                pieces.append(_piece(message))
+                size += len(pieces[-1])
+                if size > bytes_max:
+                    raise _too_large(bytes_max)
+                if not message.get("more_body", False):
+                    return b"".join(pieces)
+    except TimeoutError:
+        raise RequestTimeout("the body did not arrive in time") from None
+
+
+def _piece(message: Message) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise Disconnected
+    piece: bytes = message.get("body", b"")
+    return piece
+
+
+def _too_large(bytes_max: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {bytes_max} bytes")
 
 
 def _said_length(headers: dict[bytes, bytes]) -> int | None:
@@ -71,29 +98,6 @@ def _said_length(headers: dict[bytes, bytes]) -> int | None:
     if not said.isdigit() or len(said) > 18:
         raise InvalidRequest("content-length is not a number")
     return int(said)
-
-
-async def _read_pieces(message: Message | None, receive: Receive, bytes_max: int, timeout_s: float) -> bytes:
-    if message is not None and not message.get("more_body", False) and message["type"] == "http.request":
-        body: bytes = message.get("body", b"")
-        return body
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                message = message or await receive()
-                if message["type"] == "http.disconnect":
-                    raise Disconnected
-                pieces.append(message.get("body", b""))
-                size += len(pieces[-1])
-                if size > bytes_max:
-                    raise BodyTooLarge(f"the body is larger than {bytes_max} bytes")
-                if not message.get("more_body", False):
-                    return b"".join(pieces)
-                message = None
-    except TimeoutError:
-        raise RequestTimeout("the body did not arrive in time") from None
 
 
 class FindsModels(Protocol):

@@ -64,8 +64,13 @@ class Completions:
         principal = stages.authenticator.cached(token)
         if principal is None:
             principal = await stages.authenticator.authenticate(token, address_of(scope))
+        connection = scope.get("penstock.connection")
         body = await read_body(
-            receive, headers, bytes_max=stages.limits.body_bytes_max, timeout_s=stages.limits.body_timeout_s
+            receive,
+            headers,
+            arrived=connection is not None and connection.body_arrived,
+            bytes_max=stages.limits.body_bytes_max,
+            timeout_s=stages.limits.body_timeout_s,
         )
         call = parse_call(body, self._endpoint, headers, stages.config.by_name, event_id=event_id, started_s=started_s)
         if not principal.may_use(call.model.name):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -53,6 +54,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._on_lost = None
             on_lost()
 
+    @property
+    def body_arrived(self) -> bool:
+        """Whether the body of the newest request has come in whole; earlier ones' have."""
+        return not self.cycle.more_body
+
     def break_off(self) -> None:
         """Send what is written, then close without ending the answer."""
         self.cycle.disconnected = True
@@ -79,7 +85,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         in_head = self._in_head
-        super().data_received(data)
+        self._parse(data)
         if not self._in_head or self.transport.is_closing():
             return
         self._head_bytes = self._head_bytes + len(data) if in_head else 0
@@ -90,18 +96,29 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._declining_upgrade:
+            return
         super().on_message_begin()
         self._in_head = self._head_begun = True
         self._field_bytes = 0
         self.scope["penstock.connection"] = self  # type: ignore[typeddict-unknown-key] # an extension of the scope
 
+    def on_url(self, url: bytes) -> None:
+        """A piece of the address."""
+        if not self._declining_upgrade:
+            super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
+        if self._declining_upgrade:
+            return
         self._field_bytes += len(name) + len(value)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is whole: from here on the body's time runs."""
+        """The head is whole; who reads the body has a time for it."""
+        if self._declining_upgrade:
+            return
         self._in_head = self._head_begun = False
         self._head_bytes = 0
         self._end_timer()
@@ -119,7 +136,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = self.loop.call_later(self.body_timeout_s + UNREAD_BODY_GRACE_S, self._body_is_late)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """The request is whole. One that offers to upgrade is not: the parser leaves its body to the new protocol."""
+        if self.parser.should_upgrade():
+            return
         self._end_timer()
         if self.transport.is_closing() or self.cycle is None:
             return
@@ -131,7 +150,36 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(InvalidRequest("this is not a valid HTTP request"))
 
     _head_begun = False
+    _declining_upgrade = False
     _field_bytes = 0
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        while data and not self.transport.is_closing():
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+                self._decline_upgrade()
+            except httptools.HttpParserError:
+                self.send_400_response("")
+                return
+            else:
+                return
+
+    def _decline_upgrade(self) -> None:
+        """Go on as if nothing had been offered: a new parser is told how the body is framed, and no more.
+
+        Java's own client offers HTTP/2 with every request over plain HTTP, also with those that have a body.
+        """
+        framing = (b"content-length", b"transfer-encoding")
+        head = [b"POST / HTTP/1.1", *(b"%b: %b" % header for header in self.headers if header[0] in framing)]
+        self.parser = httptools.HttpRequestParser(self)
+        self._declining_upgrade = True
+        try:
+            self.parser.feed_data(b"\r\n".join((*head, b"", b"")))
+        finally:
+            self._declining_upgrade = False
 
     def _head_is_late(self) -> None:
         self._timer = None
