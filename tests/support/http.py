@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from io import BufferedReader
     from types import TracebackType
 
 TIMEOUT_S = 20.0
@@ -171,6 +172,7 @@ class RawConnection:
     def __init__(self, host: str, port: int) -> None:
         self.socket = socket.create_connection((host, port), timeout=TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Self:
         return self
@@ -178,26 +180,47 @@ class RawConnection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._file.close()
         self.socket.close()
 
     def send(self, data: bytes) -> None:
         """Write bytes."""
         self.socket.sendall(data)
 
-    def answer(self, method: str = "GET") -> Answer:
-        """Read one answer; `method` is that of its request."""
-        response = http.client.HTTPResponse(self.socket, method=method)
+    def answer(self) -> Answer:
+        """Read the next answer."""
+        response = http.client.HTTPResponse(_Lent(self._file))  # type: ignore[arg-type] # all that it asks for
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, response.read())
 
+    def read(self) -> bytes:
+        """Return the next bytes, b"" when the server has closed."""
+        return self._file.read1()
+
     def closed(self) -> bool:
         """Wait for the server to close and return whether it did; what it says meanwhile is dropped."""
         try:
-            while self.socket.recv(65536):
+            while self.read():
                 pass
         except ConnectionError:
             return True
         except TimeoutError:
             return False
         return True
+
+
+class _Lent:
+    """A connection's one reader, lent to an HTTPResponse that would close it at the end of the answer."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self._file = file
+
+    def makefile(self, _mode: str) -> Self:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def close(self) -> None:
+        pass
