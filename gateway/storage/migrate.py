@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -28,6 +30,7 @@ QUEUE_TIMEOUT_S = 300
 """How long a second `penstock migrate` waits for the first."""
 
 _ADVISORY_LOCK = 0x70656E73746F636B  # "penstock" in ASCII
+_PARTITION = re.compile(r"usage_(?:open|event)_\d{8}")
 
 
 def script_location() -> Path:
@@ -49,6 +52,12 @@ def head_revision() -> str:
     revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
     assert revision is not None, "there is always a first migration"
     return revision
+
+
+def include_object(thing: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:  # noqa: FBT001 - alembic calls it so
+    """Leave partitions out of alembic's comparisons: they are made while the gateway runs."""
+    del thing, reflected, compare_to
+    return not (kind == "table" and _PARTITION.fullmatch(name or ""))
 
 
 async def upgrade(direct_dsn: str) -> str:
@@ -73,11 +82,19 @@ async def upgrade(direct_dsn: str) -> str:
                 await worker.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'"))
                 await worker.commit()
                 await worker.run_sync(_upgrade_to_head)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StorageUnavailable(f"cannot migrate {redacted(direct_dsn)}: {error}") from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError) as error:
+        raise StorageUnavailable(f"cannot migrate {redacted(direct_dsn)}: {_reason(error)}") from error
     finally:
         await engine.dispose()
     return head_revision()
+
+
+def _reason(error: BaseException) -> str:
+    """Return what Postgres said, without the statement that SQLAlchemy puts around it."""
+    said = str(error.orig if isinstance(error, DBAPIError) else error)
+    if "lock timeout" in said:
+        return f"{said}: a table or another migration is in use; nothing was left half done, run it again"
+    return said
 
 
 def _upgrade_to_head(connection: Connection) -> None:
