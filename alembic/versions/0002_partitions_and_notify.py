@@ -13,9 +13,11 @@ depends_on = None
 # Days are UTC days whatever the server's time zone, so that every replica names the same partition.
 MAKE_PARTITIONS = """
 CREATE FUNCTION penstock_make_partitions(from_day date, days integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
+    home text := current_schema();
     parent text;
+    child text;
     day date;
     made integer := 0;
 BEGIN
@@ -26,16 +28,26 @@ BEGIN
     FOR offset_days IN 0 .. days - 1 LOOP
         day := from_day + offset_days;
         FOREACH parent IN ARRAY ARRAY['usage_open', 'usage_event'] LOOP
-            IF to_regclass(format('%I', parent || '_' || to_char(day, 'YYYYMMDD'))) IS NULL THEN
+            child := parent || '_' || to_char(day, 'YYYYMMDD');
+            IF to_regclass(format('%I.%I', home, child)) IS NULL THEN
                 EXECUTE format(
-                    'CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
-                    parent || '_' || to_char(day, 'YYYYMMDD'), parent,
+                    'CREATE TABLE %I.%I PARTITION OF %I.%I FOR VALUES FROM (%L) TO (%L)', home, child, home, parent,
                     day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
                 made := made + 1;
             END IF;
         END LOOP;
     END LOOP;
     RETURN made;
+END
+$$
+"""
+
+# The schema of the migration, whatever the caller's path is: nothing that callers made for themselves stands for ours.
+PIN_SCHEMA = """
+DO $$
+BEGIN
+    EXECUTE format(
+        'ALTER FUNCTION penstock_make_partitions(date, integer) SET search_path = %I, pg_temp', current_schema());
 END
 $$
 """
@@ -89,6 +101,6 @@ TRIGGERS = (
 
 
 def upgrade() -> None:
-    for statement in (MAKE_PARTITIONS, NOTIFY_KEY, NOTIFY_ORGANIZATION, NOTIFY_PRICES, *TRIGGERS):
+    for statement in (MAKE_PARTITIONS, PIN_SCHEMA, NOTIFY_KEY, NOTIFY_ORGANIZATION, NOTIFY_PRICES, *TRIGGERS):
         op.execute(statement)
     op.execute("SELECT penstock_make_partitions((now() AT TIME ZONE 'UTC')::date - 1, 9)")
