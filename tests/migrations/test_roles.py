@@ -1,0 +1,116 @@
+"""The serving role of the documentation: enough to serve and to keep the ledger, and nothing beside that."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from tests.support.engine import EngineProcess
+from tests.support.gateway import GatewayProcess, write_config
+from tests.support.ledger import all_closed
+from tests.support.postgres import connected
+from tests.support.servers import run_blocking
+from tests.support.source import REPOSITORY
+from tests.support.tenants import make_tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DOCUMENTED = "penstock_serve"
+REFUSED = {
+    "change a record": "UPDATE usage_event SET completion_tokens = 0",
+    "remove a record": "DELETE FROM usage_event",
+    "remove an opening": "DELETE FROM usage_open",
+    "read the ledger": "SELECT * FROM usage_event",
+    "make a tenant": "INSERT INTO organization (name) VALUES ('mine')",
+    "make a key": "UPDATE api_key SET revoked_at = NULL",
+    "raise a limit": "UPDATE limit_rule SET tokens_per_minute = 1000000",
+    "change a price": "UPDATE model_price SET output_pico_usd = 0",
+    "read who administers": "SELECT * FROM admin_credential",
+    "make a table": "CREATE TABLE mine (id int)",
+    "drop a partition": "DROP TABLE usage_event CASCADE",
+    "replace a function": "CREATE OR REPLACE FUNCTION penstock_notify_key() RETURNS trigger LANGUAGE sql AS 'SELECT 1'",
+}
+
+DROP_PARTITIONS = """
+DO $$
+DECLARE partition text;
+BEGIN
+    FOR partition IN SELECT inhrelid::regclass FROM pg_inherits JOIN pg_class ON oid = inhrelid AND relkind = 'r' LOOP
+        EXECUTE 'DROP TABLE ' || partition;
+    END LOOP;
+END
+$$
+"""
+
+
+@pytest.fixture
+def serving_dsn(postgres_dsn: str) -> Iterator[str]:
+    """The fresh database's address for a role made as the documentation says, under a name of its own."""
+    with serving_role(postgres_dsn) as dsn:
+        yield dsn
+
+
+@contextmanager
+def serving_role(dsn: str) -> Iterator[str]:
+    """Make the role, yield the address that it connects with, and remove it."""
+    role, password = f"{DOCUMENTED}_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
+    page = (REPOSITORY / "docs" / "database.md").read_text(encoding="utf-8")
+    found = re.search(r"^```sql\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    run_blocking(execute(dsn, found[1].replace(DOCUMENTED, role), f"ALTER ROLE {role} PASSWORD '{password}'"))
+    parts = urlsplit(dsn)
+    try:
+        yield urlunsplit(parts._replace(netloc=f"{role}:{password}@{parts.netloc.rpartition('@')[2]}"))
+    finally:
+        run_blocking(execute(dsn, f"DROP OWNED BY {role}", f"DROP ROLE {role}"))
+
+
+async def execute(dsn: str, *statements: str) -> None:
+    """Run statements as the owner."""
+    async with connected(dsn) as connection:
+        for statement in statements:
+            await connection.execute(statement)
+
+
+def test_a_replica_serves_and_keeps_the_ledger(
+    postgres_dsn: str, serving_dsn: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Also when today's partitions are missing: the function that makes them runs as their owner."""
+    run_blocking(execute(postgres_dsn, DROP_PARTITIONS))
+    tenant = make_tenant(postgres_dsn, requests_per_minute=100)
+    with EngineProcess("sim", output_tokens=7) as engine:
+        config = write_config(tmp_path / "penstock.yaml", [engine.url])
+        with GatewayProcess(config, serving_dsn, redis_url) as gateway:
+            body = {"model": "sim", "messages": [{"role": "user", "content": "hello"}]}
+            assert gateway.http(tenant.key).post("/v1/chat/completions", body).status == 200
+            (row,) = all_closed(postgres_dsn, tenant, 1)
+            assert (row["status"], row["coverage"], row["completion_tokens"]) == ("ok", "exact", 7)
+            assert row["price_id"] is not None
+            assert gateway.terminate() == 0
+        faults = [line for line in gateway.log_lines() if line["level"] in {"error", "critical"}]
+    assert faults == []
+
+
+@pytest.mark.parametrize("wish", REFUSED)
+async def test_it_may_do_nothing_else(serving_dsn: str, wish: str) -> None:
+    async with connected(serving_dsn) as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(REFUSED[wish])
+
+
+async def test_what_it_makes_in_its_own_session_misleads_no_function_of_the_owner(serving_dsn: str) -> None:
+    """Temporary tables are everybody's right, and would be found first by a function that did not look elsewhere."""
+    async with connected(serving_dsn) as connection:
+        await connection.execute("CREATE TEMPORARY TABLE usage_open_20310330 (id int)")
+        await connection.execute("CREATE TEMPORARY TABLE usage_event_20310330 (id int)")
+        assert await connection.fetchval("SELECT penstock_make_partitions('2031-03-30', 1)") == 2
+        names = await connection.fetch("SELECT inhrelid::regclass::text FROM pg_inherits ORDER BY 1")
+    assert {"public.usage_event_20310330", "public.usage_open_20310330"} <= {row[0] for row in names}
