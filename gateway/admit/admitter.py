@@ -109,7 +109,7 @@ class Admitter:
             raise RequestExceedsLimit(
                 f"the prompt (about {expected.prompt_tokens} tokens) is larger than the token limit of "
                 f"{capacity:.0f} can ever hold; shorten it",
-                param="messages",
+                param=call.endpoint.prompt_field,
             )
         # What a completion might need is a guess: it is cut to what the bucket can hold, so a small limit still serves.
         room = capacity - prompt_cost

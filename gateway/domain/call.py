@@ -26,11 +26,21 @@ class Endpoint(StrEnum):
         """The path on an OpenAI-compatible engine."""
         return _UPSTREAM_PATHS[self]
 
+    @property
+    def prompt_field(self) -> str:
+        """The field of the body that holds the prompt."""
+        return _PROMPT_FIELDS[self]
+
 
 _UPSTREAM_PATHS = {
     Endpoint.CHAT_COMPLETIONS: "/v1/chat/completions",
     Endpoint.COMPLETIONS: "/v1/completions",
     Endpoint.EMBEDDINGS: "/v1/embeddings",
+}
+_PROMPT_FIELDS = {
+    Endpoint.CHAT_COMPLETIONS: "messages",
+    Endpoint.COMPLETIONS: "prompt",
+    Endpoint.EMBEDDINGS: "input",
 }
 
 Fields = dict[str, msgspec.Raw]

@@ -33,7 +33,6 @@ OWNED = frozenset(
 _decode_fields = msgspec.json.Decoder(Fields).decode
 _INCLUDE_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
-_REQUIRED = {Endpoint.CHAT_COMPLETIONS: "messages", Endpoint.COMPLETIONS: "prompt", Endpoint.EMBEDDINGS: "input"}
 _SHAPES = {
     "messages": (b"[", "a list of messages"),
     "prompt": (b'["', "a string or a list"),
@@ -201,7 +200,7 @@ def _integer(fields: Fields, name: str, lowest: int, highest: int) -> int | None
 
 
 def _check_required(fields: Fields, endpoint: Endpoint) -> None:
-    name = _REQUIRED[endpoint]
+    name = endpoint.prompt_field
     raw = fields.get(name)
     if raw is None:
         raise InvalidRequest(f"'{name}' is missing", param=name)
