@@ -75,7 +75,9 @@ def make_tenant(
         expires_in: when the key expires; None: never.
         key_limits: limits of the key, such as `requests_per_minute=10`.
     """
-    return run_blocking(_make(dsn, {**(limits or {}), Level.KEY: key_limits}, models, expires_in))
+    by_level = dict(limits or {})
+    by_level[Level.KEY] = {**by_level.get(Level.KEY, {}), **key_limits}
+    return run_blocking(_make(dsn, by_level, models, expires_in))
 
 
 async def _make(
