@@ -6,19 +6,21 @@ once it is known, not by taking every chunk apart.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway.domain.call import Fields
 from gateway.relay.sse import EventSplitter, data_of
-from gateway.relay.wire import Answer, read_answer
+from gateway.relay.wire import read_answer
 
 if TYPE_CHECKING:
     from gateway.relay.meter import Meter
 
 DONE_EVENT = b"data: [DONE]\n\n"
 
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _decode_fields = msgspec.json.Decoder(Fields).decode
 
 
@@ -68,7 +70,7 @@ class StreamPump:
             return b""
         answer = read_answer(data)
         if answer is None:
-            return event
+            return self._restored(event, data)
         if answer.failed:
             self.failure = data
             return b""
@@ -82,10 +84,10 @@ class StreamPump:
         if prefix and data.startswith(prefix):
             if prefix == self._prefix_restored:
                 return event
-            return b"data: %b%b\n\n" % (self._prefix_restored, data[len(prefix) :])
+            return _with_data(event, data, self._prefix_restored + data[len(prefix) :])
         try:
             fields = _decode_fields(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return event
         named = fields.get("model")
         if named is None:
@@ -94,11 +96,13 @@ class StreamPump:
         if bytes(named) == self._model_json:
             return event
         fields["model"] = msgspec.Raw(self._model_json)
-        return b"data: %b\n\n" % msgspec.json.encode(fields)
+        return _with_data(event, data, msgspec.json.encode(fields))
 
     def _learn_prefix(self, data: bytes, named: bytes) -> None:
         """Remember the bytes up to and with the model's name, if they are what they seem: the top level's own."""
         self._prefix = self._prefix_restored = b""
+        if named[:1] != b'"':
+            return  # the bytes of a number may begin a longer one
         end = data.find(named, data.find(b'"model"')) + len(named)
         candidate = data[:end]
         try:
@@ -110,10 +114,9 @@ class StreamPump:
             self._prefix_restored = candidate[: -len(named)] + self._model_json
 
 
-def error_in(answer: Answer) -> dict[str, object]:
-    """Return the fields of an engine's `error` object that may be relayed; {} when it is no object."""
-    try:
-        error = msgspec.json.decode(bytes(answer.error), type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    return {name: error[name] for name in ("message", "type", "code", "param") if name in error}
+def _with_data(event: bytes, data: bytes, replaced: bytes) -> bytes:
+    """Return an event whose data is `data` with other data; its other lines (`event:`, `id:`) stay."""
+    if len(event) == len(data) + 8 and event.startswith(b"data: "):  # nothing but one line and the blank one
+        return b"data: %b\n\n" % replaced
+    others = [line + b"\n" for line in _LINE_END.split(event) if line and not line.startswith(b"data:")]
+    return b"%bdata: %b\n\n" % (b"".join(others), replaced.replace(b"\n", b"\ndata: "))
