@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import asyncpg
 import structlog
 
+from gateway.patience import Deadline
 from gateway.storage.dsn import asyncpg_dsn
 from gateway.storage.postgres import AWAY_ERRORS
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 CHANNEL = "penstock"
 HEARTBEAT_S = 0.5
-SILENCE_S_MAX = 0.9
+SILENCE_S_MAX = 0.8
+"""Longest time without an echo: with the verification that follows, less than the second that a revocation may take."""
+
 _RECONNECT_S = 0.5
 
 _log = structlog.get_logger("penstock.changes")
@@ -70,15 +73,18 @@ class ChangeListener:
         try:
             await connection.add_listener(CHANNEL, self._on_change)
             await connection.add_listener(self._own_channel, self._on_heartbeat)
+            last_s = time.monotonic()
             while True:
                 sent_s = time.monotonic()
-                async with asyncio.timeout(SILENCE_S_MAX):
+                # Silence counts from the last echo: what changed just after it may be lost, and must act in time.
+                async with Deadline(max(last_s + SILENCE_S_MAX - sent_s, 0.0)):
                     await connection.execute("SELECT pg_notify($1, '')", self._own_channel)
                 # The echo comes with the answer or before it: Postgres notifies a session after its own commit.
-                if self._heard_s < sent_s and time.monotonic() - self._heard_s > SILENCE_S_MAX:
-                    self._set_trusted(trusted=False, reason="no heartbeat")
-                elif self._heard_s >= sent_s:
+                if self._heard_s >= sent_s:
+                    last_s = self._heard_s
                     self._set_trusted(trusted=True, reason="heartbeat")
+                elif time.monotonic() - last_s > SILENCE_S_MAX:
+                    raise TimeoutError("no heartbeat")
                 await asyncio.sleep(max(HEARTBEAT_S - (time.monotonic() - sent_s), 0.01))
         finally:
             self._set_trusted(trusted=False, reason="disconnected")
