@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import psutil
     from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
+    from gateway.dev.children import RunningServer
+
 ROOT = Path(__file__).parents[2]
 END_S_MAX = 60
 READY = "Ctrl-C stops everything"
@@ -259,6 +261,29 @@ def test_ctrl_c_while_it_starts_leaves_nothing(reachable_dir: Path) -> None:
         dev._family = descendants(dev.pid)
         dev.signal_terminal(signal.SIGINT)
         assert dev.end() == 130
+
+
+def test_servers_that_the_environment_names_are_used(
+    reachable_dir: Path, own_postgres: RunningServer, own_redis: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_POSTGRES_DSN", own_postgres.address)
+    monkeypatch.setenv("PENSTOCK_POSTGRES_DIRECT_DSN", own_postgres.address)
+    monkeypatch.setenv("PENSTOCK_REDIS_URL", own_redis.address)
+    with ready(reachable_dir, "--engines", "1") as dev:
+        assert (dev.info["postgres_dsn"], dev.info["redis_url"]) == (own_postgres.address, own_redis.address)
+        assert f"PostgreSQL at {own_postgres.address.rpartition('@')[2].partition('/')[0]}" in dev.screen
+        assert ask(dev.info)
+        assert not (reachable_dir / "postgres").exists()
+        dev.signal_terminal(signal.SIGINT)
+        assert dev.end() == 0
+    assert own_postgres.child.poll() is None
+
+
+def test_peppers_that_cannot_be_read_are_named(reachable_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_KEY_PEPPERS", "1:not-base64!")
+    with started(reachable_dir, "--port", str(free_port())) as dev:
+        assert dev.end() == 1
+        assert "error: PENSTOCK_KEY_PEPPERS: pepper 1 is not base64" in dev.screen
 
 
 def test_an_edited_configuration_with_a_mistake_is_shown_with_its_line(reachable_dir: Path) -> None:
