@@ -63,7 +63,8 @@ class Peppers:
         by_version: dict[int, bytes] = {}
         for position, part in enumerate(filter(None, (part.strip() for part in text.split(","))), 1):
             version, separator, encoded = part.partition(":")
-            if not separator or not version.isascii() or not version.isdigit() or not 1 <= int(version) <= 32767:
+            number = int(version) if version.isascii() and version.isdigit() and len(version) <= 5 else 0
+            if not separator or not 1 <= number <= 32767:
                 raise ValueError(f"pepper {position} must look like VERSION:BASE64 with a version from 1 to 32767")
             try:
                 pepper = base64.b64decode(encoded, validate=True)
@@ -71,9 +72,9 @@ class Peppers:
                 raise ValueError(f"pepper {position} is not base64") from None
             if len(pepper) < 32:
                 raise ValueError(f"pepper {position} is shorter than 32 bytes; make one with: openssl rand -base64 32")
-            if int(version) in by_version:
-                raise ValueError(f"pepper version {version} is given twice")
-            by_version[int(version)] = pepper
+            if number in by_version:
+                raise ValueError(f"pepper version {number} is given twice")
+            by_version[number] = pepper
         return cls(by_version)
 
     def sign(self, secret: str, version: int) -> bytes | None:
