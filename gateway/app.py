@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gateway.domain.config import GatewayConfig
+    from gateway.observe.metrics import Metrics
     from gateway.settings import Settings
 
 LEDGER_FLUSH_S_MAX = 15.0
-OBSERVE_S = 0.5
 RESERVATION_MARGIN_S = 300.0
 
 _log = structlog.get_logger("penstock.app")
@@ -107,7 +107,7 @@ class Gateway:
             ),
             config=config,
         )
-        metrics.in_flight.set_function(lambda: self.stages.in_flight)
+        self._export(metrics)
         admin = build_admin_app(lambda: resources.pool, _peppers(settings), __version__)
         self.surface = Surface(self.stages, Readiness(lambda: self.stages.draining, self._parts), admin)
 
@@ -125,7 +125,6 @@ class Gateway:
         start("buckets", self.store.run)
         start("partitions", lambda: keep_partitions_ahead(resources.pool))
         start("configuration", lambda: self._watcher.run(self._configure))
-        start("gauges", self._observe)
         self._writer = start("ledger", self.ledger.run)
 
     async def finish(self) -> None:
@@ -153,13 +152,13 @@ class Gateway:
             else:
                 return
 
-    async def _observe(self) -> None:
-        metrics = self._resources.metrics
-        while True:
-            self.ledger.observe()
-            metrics.config_generation.set(self._watcher.generation)
-            metrics.config_valid.set(0 if self._watcher.last_error else 1)
-            await asyncio.sleep(OBSERVE_S)
+    def _export(self, metrics: Metrics) -> None:
+        """Let the gauges be read when they are asked for."""
+        metrics.in_flight.set_function(lambda: self.stages.in_flight)
+        metrics.ledger_pending.set_function(lambda: self.ledger.pending)
+        metrics.ledger_lag.set_function(self.ledger.lag_s)
+        metrics.config_generation.set_function(lambda: self._watcher.generation)
+        metrics.config_valid.set_function(lambda: 0 if self._watcher.last_error else 1)
 
     def _parts(self) -> dict[str, str]:
         return {
@@ -207,7 +206,7 @@ async def serve(settings: Settings) -> None:
                 gateway.stages.draining = True
                 await server.wait_for_requests()
                 await gateway.finish()
-        _log.info("stopped")
+    _log.info("stopped")
 
 
 def tune_collector() -> None:

@@ -55,6 +55,10 @@ class _ScriptCall:
     arguments: Arguments
     future: asyncio.Future[Any]
 
+    def command(self) -> Arguments:
+        """Return it as Redis reads it."""
+        return ("EVALSHA", self.script.sha1, *self.arguments)
+
 
 class RedisBatch:
     """Runs scripts in shared pipelines, each answered within `timeout_s` or failed."""
@@ -106,12 +110,6 @@ class RedisBatch:
         try:
             async with Deadline(self._timeout_s):
                 answers = await self._run(calls)
-                missing = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-                if missing:  # Redis was restarted or flushed: load and ask again, within the same deadline
-                    for script in {calls[index].script for index in missing}:
-                        await self._client.script_load(script.source)
-                    for index, answer in zip(missing, await self._run([calls[i] for i in missing]), strict=True):
-                        answers[index] = answer
         except (RedisError, OSError, TimeoutError) as error:
             self._fail(calls, error)
             return
@@ -134,16 +132,14 @@ class RedisBatch:
         """
         connection = self._idle.pop() if self._idle else await self._connect()
         try:
-            await connection.send_packed_command(
-                connection.pack_commands([("EVALSHA", call.script.sha1, *call.arguments) for call in calls]),
-                check_health=False,
-            )
-            answers: list[Any] = []
-            for _ in calls:
-                try:
-                    answers.append(await connection.read_response())
-                except ResponseError as refusal:
-                    answers.append(refusal)
+            answers = await _ask(connection, [call.command() for call in calls])
+            missing = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            if missing:  # Redis was restarted or flushed: load and ask again, in one more round trip
+                sources = {calls[index].script.source for index in missing}
+                loads: list[Arguments] = [("SCRIPT", "LOAD", source) for source in sources]
+                again = await _ask(connection, loads + [calls[index].command() for index in missing])
+                for index, answer in zip(missing, again[len(loads) :], strict=True):
+                    answers[index] = answer
         except BaseException:
             await connection.disconnect(nowait=True)
             await self._client.connection_pool.release(connection)
@@ -162,3 +158,15 @@ class RedisBatch:
         for call in calls:
             if not call.future.done():
                 call.future.set_exception(LimiterUnavailable(f"Redis does not answer: {reason}"))
+
+
+async def _ask(connection: AbstractConnection, commands: list[Arguments]) -> list[Any]:
+    """Return the commands' answers, refusals as exceptions among them."""
+    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    answers: list[Any] = []
+    for _ in commands:
+        try:
+            answers.append(await connection.read_response())
+        except ResponseError as refusal:
+            answers.append(refusal)
+    return answers

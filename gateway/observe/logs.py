@@ -63,3 +63,5 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], form: Li
     root.setLevel(logging.WARNING)
     # Bad requests are answered and counted; a line each would let anybody fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    # While Postgres is away its pool would tell so at every try; the gateway's own modules say it once.
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)

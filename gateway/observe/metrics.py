@@ -72,7 +72,6 @@ class Metrics:
             "1 when penstock.yaml as it stands is in use, 0 when it is invalid.",
             registry=registry,
         )
-        self.config_valid.set(1)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)

@@ -120,13 +120,10 @@ class Ledger:
         self._stopping = True
         self._wake.set()
 
-    def observe(self) -> None:
-        """Bring the gauges up to date."""
-        now_s = time.monotonic()
-        oldest = [self._opens[0].queued_s] if self._opens else []
-        oldest += [self._closes[0][0]] if self._closes else []
-        self._metrics.ledger_pending.set(len(self._opens) + len(self._closes))
-        self._metrics.ledger_lag.set(max((now_s - queued_s for queued_s in oldest), default=0.0))
+    def lag_s(self) -> float:
+        """Return the age of the oldest record that waits to be written, in seconds. Called from any thread."""
+        oldest = [entry.queued_s for entry in tuple(self._opens)[:1]] + [at_s for at_s, _ in tuple(self._closes)[:1]]
+        return max(time.monotonic() - min(oldest), 0.0) if oldest else 0.0
 
     def tell_unwritten(self) -> None:
         """At the end, with Postgres away: put what only this process knows into its log, record by record."""

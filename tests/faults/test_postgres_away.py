@@ -1,0 +1,119 @@
+"""Postgres stopped, frozen and back: cached keys work, unknown ones get 503, and no event is lost or doubled."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.dev.postgres import start_postgres
+from tests.support.chat import chat
+from tests.support.frozen import frozen
+from tests.support.gateway import GatewayProcess, write_config
+from tests.support.ledger import all_closed, opened_events
+from tests.support.tenants import make_tenant
+from tests.support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from gateway.dev.children import RunningServer
+    from tests.support.engine import EngineProcess
+    from tests.support.tenants import Tenant
+
+HANG_S_MAX = 5.0
+"""Only tells a hang from an answer; how fast it is, the log of each request says."""
+
+CHAT = "/v1/chat/completions"
+
+
+@contextmanager
+def stopped(server: RunningServer) -> Iterator[None]:
+    """Stop a Postgres for the time of the context, then start it again at the same address."""
+    server.child.stop()
+    yield
+    again = start_postgres(server.data.parent.parent, server.data.parent.parent / "logs")
+    assert again.address == server.address
+    server.child.__dict__.update(again.child.__dict__)  # what stops the first one now stops this one
+
+
+@pytest.mark.parametrize("away", [stopped, frozen])
+def test_cached_keys_work_and_every_event_is_written_when_it_is_back(
+    away: Callable[[RunningServer], AbstractContextManager[None]],
+    lone_gateway: GatewayProcess,
+    lone_tenant: Tenant,
+    own_postgres: RunningServer,
+) -> None:
+    stranger = make_tenant(own_postgres.address)
+    client = lone_gateway.http(lone_tenant.key)
+    assert client.post(CHAT, chat()).status == 200
+    all_closed(own_postgres.address, lone_tenant, 1)
+    with away(own_postgres):
+        for _ in range(5):
+            began_s = time.monotonic()
+            assert client.post(CHAT, chat()).status == 200
+            assert time.monotonic() - began_s < HANG_S_MAX
+        began_s = time.monotonic()
+        refused = lone_gateway.http(stranger.key).post(CHAT, chat())
+        assert time.monotonic() - began_s < HANG_S_MAX
+        assert (refused.status, refused.error["code"]) == (503, "key_store_unavailable")
+        assert int(refused.headers["retry-after-ms"]) > 0
+        with client.stream(CHAT, chat(stream=True)) as stream:
+            assert stream.chunks()
+            assert not stream.cut
+        assert lone_gateway.metrics()["penstock_ledger_pending_events"] >= 0
+    rows = all_closed(own_postgres.address, lone_tenant, 7)
+    assert len({row["event_id"] for row in rows}) == 7
+    assert len(opened_events(own_postgres.address, lone_tenant)) == 7
+    assert {(row["status"], row["coverage"]) for row in rows} == {("ok", "exact")}
+    wait_for(
+        lambda: lone_gateway.http(stranger.key).post(CHAT, chat()).status == 200, "an unknown key is verified again"
+    )
+    assert not [line for line in lone_gateway.log_lines() if "exception" in line]
+
+
+def test_a_full_ledger_refuses_what_it_could_not_account_for(
+    engine: EngineProcess, own_postgres: RunningServer, redis_url: str, tmp_path: Path
+) -> None:
+    tenant = make_tenant(own_postgres.address)
+    config = write_config(tmp_path / "penstock.yaml", [engine.url])
+    with GatewayProcess(config, own_postgres.address, redis_url, ledger_pending_events_max=3) as gateway:
+        client = gateway.http(tenant.key)
+        assert client.post(CHAT, chat()).status == 200
+        all_closed(own_postgres.address, tenant, 1)
+        with stopped(own_postgres):
+            answers = [client.post(CHAT, chat()) for _ in range(5)]
+            assert [answer.status for answer in answers] == [200, 200, 200, 503, 503]
+            assert answers[-1].error["code"] == "ledger_full"
+            assert engine.counters()["received"] == 4, "what is refused reaches no engine"
+        all_closed(own_postgres.address, tenant, 4)
+        wait_for(lambda: client.post(CHAT, chat()).status == 200, "there is room again")
+
+
+def test_a_replica_that_ends_while_postgres_is_away_tells_what_it_could_not_write(
+    lone_gateway: GatewayProcess, lone_tenant: Tenant, own_postgres: RunningServer
+) -> None:
+    client = lone_gateway.http(lone_tenant.key)
+    assert client.post(CHAT, chat()).status == 200
+    all_closed(own_postgres.address, lone_tenant, 1)
+    with stopped(own_postgres):
+        told = client.post(CHAT, chat()).request_id
+        assert lone_gateway.terminate(timeout_s=60) == 0
+    unwritten = [line for line in lone_gateway.log_lines() if line["event"] == "ledger_unwritten"]
+    assert {line["kind"] for line in unwritten} == {"open", "close"}
+    assert all(told in line["record"] for line in unwritten)
+
+
+def test_a_revocation_counts_once_changes_are_heard_again(
+    lone_gateway: GatewayProcess, lone_tenant: Tenant, own_postgres: RunningServer
+) -> None:
+    client = lone_gateway.http(lone_tenant.key)
+    assert client.post(CHAT, chat()).status == 200
+    with stopped(own_postgres):
+        assert client.post(CHAT, chat()).status == 200
+    lone_tenant.revoke()
+    wait_for(lambda: client.post(CHAT, chat()).status == 401, "the revoked key is refused")
