@@ -37,6 +37,8 @@ class Admitter:
         self._local = local
         self._away_policy: AwayPolicy = away_policy
         self._metrics = metrics
+        self._fell_back = False
+        """Whether limits were enforced locally since Redis last granted something."""
         self._experience: dict[str, Experience] = {}
         # Keyed by identity of objects that the value keeps alive through the key's own references.
         self._bucket_sets: OrderedDict[tuple[int, int], tuple[Principal, ModelConfig, BucketSet]] = OrderedDict()
@@ -63,6 +65,9 @@ class Admitter:
                 return self._admit_without_redis(call, buckets, expected, usage, experience)
             if isinstance(answer, Refusal):
                 self._refuse(buckets, answer)
+            if self._fell_back:
+                self._fell_back = False
+                self._local.forget()
             self._local.remember(buckets.keys, answer.levels)
             self._metrics.decided("granted")
             return Reservation(call.event_id, buckets, expected, usage, answer.levels, self._store, experience)
@@ -84,6 +89,7 @@ class Admitter:
         if self._away_policy == "allow":
             self._metrics.decided("granted_unchecked")
             return Reservation(call.event_id, buckets, expected, usage, [], None, experience)
+        self._fell_back = True
         answer = self._local.reserve(buckets, usage)
         if isinstance(answer, Refusal):
             self._refuse(buckets, answer)
