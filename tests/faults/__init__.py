@@ -1,0 +1,1 @@
+"""What a replica does when Postgres or Redis is away."""
