@@ -64,6 +64,11 @@ class EngineProcess:
         assert self._process is not None, "the engine is not running"
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and neither stopped nor killed since."""
+        return self._process is not None
+
     def __enter__(self) -> Self:
         self.start()
         return self

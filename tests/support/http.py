@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -180,8 +181,21 @@ class RawConnection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the connection, as a client that is done with it does."""
         self._file.close()
         self.socket.close()
+
+    def reset(self) -> None:
+        """Close the connection with an RST, as a client that crashed does."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.hang_up()
+
+    def half_close(self) -> None:
+        """Say that nothing more will be sent; answers can still be read."""
+        self.socket.shutdown(socket.SHUT_WR)
 
     def send(self, data: bytes) -> None:
         """Write bytes."""

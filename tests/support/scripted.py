@@ -52,6 +52,8 @@ class ScriptedEngine:
         self.script = json_script({}, 500)
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
+        self.ports: list[int] = []
+        """The other end of the connection that each request came on."""
         engine = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,6 +65,7 @@ class ScriptedEngine:
             def do_POST(self) -> None:
                 engine.bodies.append(self.rfile.read(int(self.headers["content-length"])))
                 engine.headers.append({name.lower(): value for name, value in self.headers.items()})
+                engine.ports.append(self.client_address[1])
                 self._answer(engine.script)
 
             def _answer(self, script: Script) -> None:
