@@ -51,7 +51,7 @@ def render(error: GatewayError) -> tuple[bytes, list[Header]]:
     body = error_body(error.message, error.kind, error.code, error.param)
     if is_permanent(error.status):
         headers.append((b"x-should-retry", b"false"))
-        if RETRIED_WORDS.search(body.decode("utf-8", "replace")):
+        if any(map(_is_retried, (error.message, error.kind, error.code, error.param))):
             detail = f"{error.code}: {error.message}"
             headers.append((DETAIL_HEADER, _header_safe(detail)))
             body = _fixed_body(error)
@@ -76,11 +76,18 @@ def error_event(error: GatewayError) -> bytes:
     return b"data: %b\n\n" % body
 
 
+def _is_retried(text: str | None) -> bool:
+    """Whether a client finds a word to retry on: in a text as it is, or as it stands in JSON."""
+    return text is not None and bool(
+        RETRIED_WORDS.search(text) or RETRIED_WORDS.search(msgspec.json.encode(text).decode())
+    )
+
+
 def _fixed_body(error: GatewayError) -> bytes:
     text = _FIXED_TEXT.get(error.status, _FIXED_TEXT[400])
-    code = error.code if not RETRIED_WORDS.search(error.code) else "refused"
-    kind = error.kind if not RETRIED_WORDS.search(error.kind) else "invalid_request_error"
-    param = error.param if error.param is None or not RETRIED_WORDS.search(error.param) else None
+    code = "refused" if _is_retried(error.code) else error.code
+    kind = "invalid_request_error" if _is_retried(error.kind) else error.kind
+    param = None if _is_retried(error.param) else error.param
     return error_body(text, kind, code, param)
 
 
