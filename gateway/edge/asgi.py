@@ -16,17 +16,19 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
-async def send_json(send: Send, status: int, body: bytes, headers: list[Header]) -> None:
-    """Send a whole JSON answer."""
-    headers = [*headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+async def send_whole(send: Send, status: int, headers: list[Header], body: bytes) -> None:
+    """Send a whole answer; `headers` tell its type and length."""
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: list[Header]) -> None:
+    """Send a whole JSON answer."""
+    own = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
+    await send_whole(send, status, [*headers, *own], body)
 
 
 async def send_error(send: Send, error: GatewayError, headers: list[Header]) -> None:
     """Send an error that no byte went before."""
     body, own = render(error)
-    own += headers
-    own.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": error.status, "headers": own})
-    await send({"type": "http.response.body", "body": body})
+    await send_whole(send, error.status, [*own, *headers, (b"content-length", b"%d" % len(body))], body)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.edge.asgi import send_json
+from gateway.edge.asgi import send_whole
 from gateway.edge.errors import Header, error_event
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ _STREAM_HEADERS: tuple[Header, ...] = (
 
 class ClientConnection(Protocol):
     """The server's connection that the answer goes out on."""
+
+    def send_whole(self, status: int, headers: list[Header], body: bytes) -> bool:
+        """Write a whole answer at once; False: nothing was written, it has to go by ASGI's messages."""
+        ...
 
     def break_off(self) -> None:
         """Send what is written, then close without ending the answer, so that the client sees it was cut."""
@@ -70,7 +74,9 @@ class AsgiSink:
         """Send a whole JSON answer with status 200."""
         await self._hold()
         self.started = self.content_sent = True
-        await send_json(self._send, 200, body, self._headers)
+        headers = [*self._headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        if self._connection is None or not self._connection.send_whole(200, headers, body):
+            await send_whole(self._send, 200, headers, body)
 
     async def write(self, events: bytes) -> None:
         """Send events, after the stream's head where that has not gone out yet."""
