@@ -30,7 +30,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def stack(databases: Databases, servers: ServerAddresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One replica before an engine that calls the model by another name."""
     engines = [EngineProcess("sim", output_tokens=ANSWER_TOKENS, max_model_len=4096)]
