@@ -45,6 +45,7 @@ lock: ## Pin all dependencies again, with hashes (needs uv)
 	@command -v uv >/dev/null || { echo "uv is missing: pip install uv, or see https://docs.astral.sh/uv"; exit 1; }
 	$(LOCK) --upgrade pyproject.toml -o requirements/run.txt
 	$(LOCK) --upgrade --group test --constraint requirements/run.txt pyproject.toml -o requirements/test.txt
+	$(LOCK) --upgrade --extra litellm --constraint requirements/run.txt pyproject.toml -o requirements/litellm.txt
 
 clean: ## Remove .venv and all caches; the data of `make run` in .penstock stays
 	rm -rf .venv .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

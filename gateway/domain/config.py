@@ -84,12 +84,17 @@ class Capabilities:
     images: bool = False
 
 
+PROVIDER_ADDRESS = "litellm"
+"""Stands where an endpoint does, in metrics and the ledger too, for a provider that is called at its own address."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
     """Engines of one kind that serve the same models.
 
     `endpoints` are base addresses without a trailing slash and without a trailing `/v1`: a path such as
-    `/v1/chat/completions` is appended as it is. `concurrency` bounds the requests in flight on each engine (None: the
+    `/v1/chat/completions` is appended as it is. Those of a litellm pool are `api_base` as litellm wants it, `/v1`
+    included, or PROVIDER_ADDRESS alone. `concurrency` bounds the requests in flight on each engine (None: the
     engine's own queue decides). `headers` are sent with every upstream request, names in lower case.
     """
 

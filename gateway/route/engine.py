@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from gateway.domain.attempt import AttemptOutcome
+from gateway.providers.connect import connect
 from gateway.providers.dialect import request_headers
-from gateway.providers.http_client import HttpUpstream
 
 if TYPE_CHECKING:
     from gateway.domain.config import PoolConfig
@@ -25,7 +25,7 @@ class Engine:
         self.pool = pool
         self.endpoint = endpoint
         self.headers = request_headers(pool)
-        self.connection = HttpUpstream(endpoint, connect_s=pool.timeouts.connect_s)
+        self.connection = connect(pool, endpoint)
         self.in_flight = 0
         self.up = True
         self._failures = 0

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gateway.domain.config import (
+    PROVIDER_ADDRESS,
     Capabilities,
+    EngineKind,
     GatewayConfig,
     ModelConfig,
     PoolConfig,
@@ -53,7 +56,8 @@ def parse_config(
         source: name of the file, for messages; `api_key_file` paths are relative to its folder.
         timeouts: for pools that set none (`Settings.timeouts`); default: what the file's `settings:` say.
         environ: where `api_key_env` is looked up; default: the process environment.
-        with_credentials: False leaves `api_key_env` and `api_key_file` unread, to check a file where they are not.
+        with_credentials: False leaves `api_key_env` and `api_key_file` unread and does not ask whether litellm is
+            installed, to check a file elsewhere than where it will be used.
     """
     tree = parse_tree(text, str(source))
     document, problems = validate(Document, tree)
@@ -65,8 +69,9 @@ def parse_config(
         _pool(name, entry, timeouts or document.settings.timeouts, credentials if with_credentials else None)
         for name, entry in document.pools.items()
     ]
-    if credentials.problems:
-        raise ConfigFileError(str(source), _placed(credentials.problems, tree), credentials.files)
+    missing = credentials.problems | (_missing_packages(document) if with_credentials else {})
+    if missing:
+        raise ConfigFileError(str(source), _placed(missing, tree), credentials.files)
     models = [_model(name, entry) for name, entry in document.models.items()]
     return GatewayConfig.of(pools, models, credentials.files)
 
@@ -108,7 +113,7 @@ def _pool(name: str, entry: PoolEntry, timeouts: Timeouts, credentials: Credenti
     return PoolConfig(
         name=name,
         engine_kind=entry.engine,
-        endpoints=entry.endpoints,
+        endpoints=entry.endpoints or (PROVIDER_ADDRESS,),
         concurrency=entry.concurrency,
         api_key=credentials.of(name, entry) if credentials else None,
         headers=MappingProxyType(entry.headers),
@@ -140,6 +145,14 @@ def _price(entry: PriceEntry) -> Price:
         reasoning_pico_usd=entry.output if entry.reasoning is None else entry.reasoning,
         request_pico_usd=entry.request,
     )
+
+
+def _missing_packages(document: Document) -> dict[tuple[str, str], str]:
+    """Return a problem for each pool whose engine needs a package that is not installed: it is not imported here."""
+    if find_spec("litellm") is not None:
+        return {}
+    message = "needs litellm, which is not installed: pip install 'penstock[litellm]'"
+    return {(name, "engine"): message for name, pool in document.pools.items() if pool.engine is EngineKind.LITELLM}
 
 
 def _placed(problems: Mapping[tuple[str, str], str], root: Tree) -> Iterator[ConfigProblem]:

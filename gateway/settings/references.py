@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.domain.config import EngineKind
 from gateway.settings.problems import ConfigProblem, did_you_mean, printable
 from gateway.settings.yaml_tree import Tree, joined
 
@@ -18,10 +19,13 @@ def reference_problems(root: Tree) -> Iterator[ConfigProblem]:
     """Yield every problem between parts of the file, in no particular order."""
     pools, models = root.child("pools"), root.child("models")
     known = {name for name, _ in pools.items()} if pools else set()
+    translated = {name for name, pool in pools.items() if _is_translated(pool)} if pools else set()
     for name, pool in pools.items() if pools else ():
         yield from _pool_problems(joined("pools", name), pool)
+        yield from _address_problems(joined("pools", name), pool)
     for name, model in models.items() if models else ():
         yield from _pool_references(joined("models", name), model, known)
+        yield from _upstream_problems(joined("models", name), name, model, translated)
         yield from _token_bounds(joined("models", name), model)
     if models:
         yield from _name_clashes(models)
@@ -44,6 +48,35 @@ def _pool_problems(path: str, pool: Tree) -> Iterator[ConfigProblem]:
             where = joined(f"{path}.headers", name)
             yield ConfigProblem(header.key_line, header.key_column, where, "is given twice: case does not matter")
         seen.add(name.lower())
+
+
+def _is_translated(pool: Tree) -> bool:
+    engine = pool.child("engine")
+    return engine is not None and engine.value == EngineKind.LITELLM.value
+
+
+def _address_problems(path: str, pool: Tree) -> Iterator[ConfigProblem]:
+    """Yield engines without an address, and a probe of what is reached through litellm, which has none."""
+    if not _is_translated(pool):
+        if isinstance(pool.value, dict) and pool.child("endpoints") is None:
+            yield ConfigProblem(pool.key_line, pool.key_column, f"{path}.endpoints", "is required")
+        return
+    health = pool.child("health")
+    probe = health.child("path") if health else None
+    if probe is not None and probe.value is not None:
+        yield _at(probe, f"{path}.health.path", "litellm cannot be probed: requests alone tell how a provider is")
+
+
+def _upstream_problems(path: str, name: str, model: Tree, translated: set[str]) -> Iterator[ConfigProblem]:
+    """Yield models of litellm pools that leave it to litellm to guess the provider."""
+    values = (model.child(key) for key in ("pool", "fallbacks"))
+    pools = {str(reference.value) for value in values if value for reference in value.texts()}
+    if not pools & translated:
+        return
+    upstream = model.child("upstream")
+    if "/" not in str(name if upstream is None else upstream.value):
+        message = "must begin with litellm's name of the provider, as in anthropic/claude-sonnet-4-5"
+        yield _at(upstream or model, f"{path}.upstream", message)
 
 
 def _pool_references(path: str, model: Tree, known: set[str]) -> Iterator[ConfigProblem]:

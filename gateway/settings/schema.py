@@ -10,7 +10,7 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from gateway.domain.config import EngineKind, HealthCheck
 from gateway.settings import rates
@@ -71,7 +71,7 @@ def _header_value(value: str) -> str:
 
 
 def _endpoint(url: str) -> str:
-    """Return a base address in one spelling: lower-case scheme and host, no trailing slash, no trailing `/v1`."""
+    """Return a base address in one spelling: lower-case scheme and host, no trailing slash."""
     example = "such as http://10.0.0.5:8000"
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError(f"must be an address {example}")
@@ -92,7 +92,7 @@ def _endpoint(url: str) -> str:
     if path.endswith(("/completions", "/embeddings", "/models", "/messages", "/responses")):
         raise ValueError("must be the base address alone: the gateway adds /v1/chat/completions and the like")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{f':{port}' if port is not None else ''}{path.removesuffix('/v1')}"
+    return f"{parts.scheme}://{host}{f':{port}' if port is not None else ''}{path}"
 
 
 def _health_path(path: str) -> str:
@@ -101,9 +101,11 @@ def _health_path(path: str) -> str:
     return path
 
 
-def _engines(urls: tuple[str, ...]) -> tuple[str, ...]:
+def _engines(urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
     if not urls:
         raise ValueError("must not be empty")
+    if info.data.get("engine") is not EngineKind.LITELLM:  # litellm appends what its provider needs, or nothing
+        urls = tuple(url.removesuffix("/v1") if urlsplit(url).path.endswith("/v1") else url for url in urls)
     if len(set(urls)) < len(urls):
         raise ValueError("lists the same engine twice")
     return urls
@@ -150,10 +152,13 @@ class HealthEntry(Entry):
 
 
 class PoolEntry(Entry):
-    """One pool under `pools:`. Credentials are referred to, never written here."""
+    """One pool under `pools:`. Credentials are referred to, never written here.
+
+    `endpoints` may be left out for litellm alone (see `gateway.settings.references`): its providers have addresses.
+    """
 
     engine: EngineKind
-    endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=ENDPOINTS_MAX), AfterValidator(_engines)]
+    endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=ENDPOINTS_MAX), AfterValidator(_engines)] = ()
     concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
     api_key_env: EnvName | None = None
     api_key_file: Annotated[str, Field(min_length=1, max_length=4096)] | None = None

@@ -76,9 +76,10 @@ def write_config(
 
 class GatewayProcess:
     """`penstock serve` on free ports, as a context manager. `settings` are process settings by name, such as
-    `redis_away_policy="deny"`, given through the environment."""
+    `redis_away_policy="deny"`, given through the environment. `python`, until it starts, is the interpreter to use."""
 
     def __init__(self, config: Path, postgres_dsn: str, redis_url: str, **settings: str | float) -> None:
+        self.python = sys.executable
         self._settings = {"postgres_dsn": postgres_dsn, "redis_url": redis_url, **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self.config = config
@@ -186,7 +187,7 @@ class GatewayProcess:
     def _launch(self) -> None:
         self.port, self.metrics_port = free_port(), free_port()
         variables = {f"PENSTOCK_{name.upper()}": str(value) for name, value in self._settings.items()}
-        command = [sys.executable, "-m", "gateway", "serve", f"--config={self.config}", f"--port={self.port}"]
+        command = [self.python, "-m", "gateway", "serve", f"--config={self.config}", f"--port={self.port}"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, f"--metrics-port={self.metrics_port}"],
