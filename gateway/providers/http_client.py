@@ -34,6 +34,7 @@ class HttpUpstream:
         self._connect_s = connect_s
         self._idle: deque[HttpConnection] = deque()
         self._open: set[HttpConnection] = set()
+        self._retired = False
 
     async def send(self, request: UpstreamRequest) -> HttpResponse:
         """Send a request; see `UpstreamConnection.send`.
@@ -65,7 +66,8 @@ class HttpUpstream:
         return response
 
     async def close(self) -> None:
-        """Close idle connections."""
+        """Close idle connections now, and the others when their responses have ended."""
+        self._retired = True
         while self._idle:
             self._idle.pop().close()
 
@@ -82,9 +84,14 @@ class HttpUpstream:
         return None
 
     def _keep(self, connection: HttpConnection) -> None:
-        if len(self._idle) >= IDLE_CONNECTIONS_MAX:
-            self._idle.popleft().close()
-        self._idle.append(connection)
+        if self._retired:
+            connection.close()
+            return
+        idle = self._idle
+        idle.append(connection)
+        oldest_s = connection.idle_since_s - IDLE_S_MAX
+        while idle and (len(idle) > IDLE_CONNECTIONS_MAX or idle[0].idle_since_s < oldest_s):
+            idle.popleft().close()
 
     async def _connect(self) -> HttpConnection:
         loop = asyncio.get_running_loop()
@@ -101,6 +108,8 @@ class HttpUpstream:
             raise UpstreamTimeout("the engine does not accept connections in time") from None
         except OSError as error:
             raise UpstreamFailed("the engine cannot be reached") from error
+        if connection.closed:
+            raise UpstreamFailed("the engine broke the connection off")
         self._open.add(connection)
         return connection
 

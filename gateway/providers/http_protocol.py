@@ -111,10 +111,12 @@ class HttpConnection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
         self._paused = False
+        self._reusable = False
         self._deadline_s = 0.0
         self._idle_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.closed = False
+        """Whether it is gone, or going."""
         self.idle_since_s = 0.0
         self.answered = False
         """Whether any byte of the current response has arrived."""
@@ -128,9 +130,7 @@ class HttpConnection(asyncio.Protocol):
         self.answered = False
         self._idle_s = request.idle_s
         self._deadline_s = self._loop.time() + request.first_byte_s
-        if self._timer is None or self._timer.when() > self._deadline_s:
-            self._end_timer()
-            self._timer = self._loop.call_at(self._deadline_s, self._check_deadline)
+        self._watch_deadline()
         if len(request.body) <= 16_384:
             self._transport.write(head + request.body)
         else:
@@ -150,11 +150,11 @@ class HttpConnection(asyncio.Protocol):
             return
         self._response = None
         response.end(error)
-        if self._transport is not None:
-            self._transport.abort()
+        self._abort()
 
     def close(self) -> None:
         """Close, once what was written has been sent."""
+        self.closed = True
         self._end_timer()
         if self._transport is not None:
             self._transport.close()
@@ -174,9 +174,13 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.fail(response, UpstreamFailed("the engine's answer is not HTTP"))
+            response.end(UpstreamFailed("the engine's answer is not HTTP"))
+            self._response = None
+            self._abort()
             return
-        if not response.status:
+        if self._response is None:
+            self._finished()
+        elif not response.status:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self.fail(response, UpstreamFailed("the engine's response head is too large"))
@@ -193,6 +197,11 @@ class HttpConnection(asyncio.Protocol):
 
     # --- called by the parser
 
+    def on_message_begin(self) -> None:
+        """A response begins; nobody asked for one that comes after the one that was asked for."""
+        if self._response is None:
+            self._reusable = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep one header; names are lower case."""
         self._headers[name.lower()] = value
@@ -205,6 +214,7 @@ class HttpConnection(asyncio.Protocol):
             self._response.headers = headers
             self._response.status = status
             self._response.wake()
+            self._watch_deadline()  # silence may be bounded more tightly than the time to the first byte
 
     def on_body(self, body: bytes) -> None:
         """Hand a piece of the body on."""
@@ -214,20 +224,30 @@ class HttpConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        """The response is whole; the connection may carry another request when both sides keep it alive."""
+        """The response is whole, unless it is an interim one."""
         response = self._response
         if response is None or not response.status:
             return
         self._response = None
+        self._reusable = self._parser.should_keep_alive()
+        self._headers = {}  # trailers, which would otherwise be headers of the next response
         response.end(None)
+
+    def _finished(self) -> None:
+        """The connection may carry another request when both sides keep it alive and nothing more has come."""
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
-        if self._parser.should_keep_alive() and self._transport is not None and not self._transport.is_closing():
+        if self._reusable and self._transport is not None and not self._transport.is_closing():
             self.idle_since_s = self._loop.time()
             self._on_idle(self)
         else:
             self.close()
+
+    def _abort(self) -> None:
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
 
     @staticmethod
     def _has_length(headers: dict[bytes, bytes]) -> bool:
@@ -238,8 +258,13 @@ class HttpConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
+    def _watch_deadline(self) -> None:
+        if self._timer is None or self._timer.when() > self._deadline_s:
+            self._end_timer()
+            self._timer = self._loop.call_at(self._deadline_s, self._check_deadline)
+
     def _check_deadline(self) -> None:
-        """The timer is only moved when it fires: neither data that arrives nor a new request costs a timer."""
+        """The timer is put off only when it fires: neither data that arrives nor a new request costs a timer."""
         self._timer = None
         response = self._response
         if response is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,3 +24,15 @@ def wait_for(look: Callable[[], T], what: str, timeout_s: float = WAIT_S_MAX) ->
         if time.monotonic() > deadline_s:
             raise AssertionError(f"not within {timeout_s:g} s: {what} (last seen: {found!r})")
         time.sleep(POLL_S)
+
+
+async def wait_until(look: Callable[[], T], what: str, timeout_s: float = WAIT_S_MAX) -> T:
+    """Do as `wait_for` does, and let the event loop run meanwhile."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"not within {timeout_s:g} s: {what} (last seen: {found!r})")
+        await asyncio.sleep(POLL_S)
