@@ -255,6 +255,7 @@ def test_an_offer_to_upgrade_is_not_taken_up(client: Http, connection: RawConnec
         "upgrade: h2c",
         "http2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
     )
+    assert client.get("/v1/models").status == 200, "the key is known: nothing waits before the body is read"
     request = post(client, *offer)
     split = request.index(b"\r\n\r\n") + 4
     connection.send(request[:split])
