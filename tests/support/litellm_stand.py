@@ -34,7 +34,7 @@ MODELS = {
 
 _PRICE = {"input": "1", "cached_input": "0.1", "output": "2"}
 _AS_AT_THE_START = ("status", "retry_after", "no_usage", "abort_after_chunks")
-_PACE = ("tokens_per_second", "ttft_ms", "output_tokens")
+_PACE = ("tokens_per_second", "ttft_ms", "output_tokens", "reasoning_tokens")
 
 
 @dataclass(frozen=True)
