@@ -21,7 +21,7 @@ from gateway.errors import GatewayError, NoEngine, UpstreamBusy, UpstreamFailed,
 from gateway.providers.dialect import drop_privileged
 from gateway.relay.stream_pump import DONE_EVENT, StreamPump
 from gateway.relay.upstream_errors import BODY_BYTES_MAX, from_event, from_response
-from gateway.relay.wire import read_answer
+from gateway.relay.wire import UNREADABLE, read_answer
 
 if TYPE_CHECKING:
     from gateway.domain.attempt import Attempt, Attempts
@@ -116,7 +116,7 @@ class Relay:
         response = await attempt.connection.send(request)
         try:
             if response.status != 200:
-                raise from_response(response.status, response.headers, await _read_all(response, BODY_BYTES_MAX))
+                raise from_response(response.status, response.headers, await _read_error(response))
             if call.stream:
                 await _stream(call, response, sink, meter)
             else:
@@ -130,7 +130,7 @@ async def _whole(call: Call, response: UpstreamResponse, sink: Sink, meter: Mete
     answer = read_answer(body)
     try:
         fields = _decode_fields(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         raise UpstreamFailed("the engine's answer is not a JSON object") from None
     if answer is not None and answer.failed:
         raise from_event(body)
@@ -175,6 +175,17 @@ async def _drain(response: UpstreamResponse) -> None:
         async with asyncio.timeout(_DRAIN_S):
             while await response.read():
                 pass
+
+
+async def _read_error(response: UpstreamResponse) -> bytes:
+    """Return an error's body, cut where it gets long: some engines quote the whole prompt, and the status says enough.
+
+    Were a long body a failure of the engine, anybody could have engines ejected by sending what they refuse.
+    """
+    body = b""
+    while len(body) <= BODY_BYTES_MAX and (piece := await response.read()):
+        body += piece
+    return body
 
 
 async def _read_all(response: UpstreamResponse, bytes_max: int) -> bytes:

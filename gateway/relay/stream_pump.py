@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.domain.call import Fields
 from gateway.relay.sse import EventSplitter, data_of
-from gateway.relay.wire import read_answer
+from gateway.relay.wire import UNREADABLE, read_answer
 
 if TYPE_CHECKING:
     from gateway.relay.meter import Meter
@@ -87,7 +87,7 @@ class StreamPump:
             return _with_data(event, data, self._prefix_restored + data[len(prefix) :])
         try:
             fields = _decode_fields(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return event
         named = fields.get("model")
         if named is None:
@@ -107,7 +107,7 @@ class StreamPump:
         candidate = data[:end]
         try:
             head = _decode_fields(candidate + b"}")
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return
         if head and next(reversed(head)) == "model" and bytes(head["model"]) == named:
             self._prefix = candidate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.errors import GatewayError, UpstreamBusy, UpstreamFailed, UpstreamRefused
+from gateway.relay.wire import UNREADABLE
 
 BODY_BYTES_MAX = 64 * 1024
 MESSAGE_CHARS_MAX = 2000
@@ -27,10 +28,16 @@ class _Error(msgspec.Struct):
     param: str | None = None
 
 
+class _Detail(msgspec.Struct):
+    """One of the mistakes that FastAPI lists."""
+
+    msg: str | None = None
+
+
 class _Body(msgspec.Struct):
     error: _Error | str | None = None
     message: str | None = None
-    detail: str | None = None
+    detail: str | list[_Detail] | None = None
     type: str | None = None
     code: str | int | None = None
     param: str | None = None
@@ -83,11 +90,14 @@ def _too_long(message: str) -> bool:
 def _read(body: bytes) -> _Error:
     try:
         read = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return _Error()
     if isinstance(read.error, _Error):
         return read.error
-    message = read.error or read.message or read.detail
+    detail = read.detail
+    if isinstance(detail, list):
+        detail = "; ".join(mistake.msg for mistake in detail if mistake.msg)
+    message = read.error or read.message or detail
     return _Error(message=message, type=read.type, code=read.code, param=read.param)
 
 

@@ -12,6 +12,9 @@ import msgspec
 from gateway.domain.usage import Coverage, TokenUsage
 
 TOKENS_MAX = 10**12
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not JSON, not of the expected shape, or nested too deeply."""
+
 _LONGEST_TOKEN_BYTES = 16
 _BYTES_PER_TOKEN = 4
 
@@ -132,16 +135,16 @@ def read_answer(data: bytes) -> Answer | None:
     """
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         pass
     try:
         odd_usage = _decode_odd_usage(data)
         return Answer(choices=odd_usage.choices, usage=_usage(odd_usage.usage), error=odd_usage.error)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         pass
     try:
         odd = _decode_odd_content(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     choices = [Choice(index=c.index, finish_reason=c.finish_reason) for c in odd.choices or ()]
     return Answer(choices=None if odd.choices is None else choices, usage=_usage(odd.usage), error=odd.error)
@@ -150,7 +153,7 @@ def read_answer(data: bytes) -> Answer | None:
 def _usage(raw: msgspec.Raw) -> WireUsage | None:
     try:
         usage: WireUsage | None = _decode_usage(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return usage
 
