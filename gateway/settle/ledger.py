@@ -18,7 +18,7 @@ import asyncpg
 import structlog
 
 from gateway.errors import LedgerFull
-from gateway.settle.records import INSERT_CLOSE, INSERT_OPEN, CloseRecord, OpenRecord
+from gateway.settle.records import INSERT_BOTH, INSERT_CLOSE, INSERT_OPEN, CloseRecord, OpenRecord
 from gateway.storage.postgres import AWAY_ERRORS, borrowed
 
 if TYPE_CHECKING:
@@ -233,17 +233,15 @@ def _is_about_content(error: BaseException) -> bool:
 
 
 async def _insert_rows(connection: PoolProxy, opens: list[Entry], closes: list[Entry]) -> None:
-    """Write both kinds in one transaction, as columns."""
-    closed = [entry.closed for entry in closes if entry.closed is not None]
-    if not closed:
-        await connection.execute(INSERT_OPEN, *zip(*(entry.opened for entry in opens), strict=True))
-        return
-    if not opens:
-        await connection.execute(INSERT_CLOSE, *zip(*closed, strict=True))
-        return
-    async with connection.transaction():
-        await connection.execute(INSERT_OPEN, *zip(*(entry.opened for entry in opens), strict=True))
-        await connection.execute(INSERT_CLOSE, *zip(*closed, strict=True))
+    """Write both kinds in one statement, as columns."""
+    opened_columns = zip(*(entry.opened for entry in opens), strict=True)
+    closed_columns = zip(*(entry.closed for entry in closes if entry.closed is not None), strict=True)
+    if opens and closes:
+        await connection.execute(INSERT_BOTH, *opened_columns, *closed_columns)
+    elif opens:
+        await connection.execute(INSERT_OPEN, *opened_columns)
+    else:
+        await connection.execute(INSERT_CLOSE, *closed_columns)
 
 
 async def keep_partitions_ahead(pool: Pool, *, every_s: float = 3600.0) -> None:

@@ -66,9 +66,9 @@ _CLOSE_TYPES = (
 )  # fmt: skip
 
 
-def _insert(table: str, fields: tuple[str, ...], types: tuple[str, ...]) -> str:
+def _insert(table: str, fields: tuple[str, ...], types: tuple[str, ...], *, first: int = 1) -> str:
     columns = ", ".join(fields)
-    arrays = ", ".join(f"${position}::{kind}[]" for position, kind in enumerate(types, 1))
+    arrays = ", ".join(f"${position}::{kind}[]" for position, kind in enumerate(types, first))
     # Table and columns are names of this module. A record that is there already is the same record: writing is
     # idempotent, so a commit whose answer was lost is simply written again.
     return f"INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"  # noqa: S608 - see above
@@ -76,3 +76,7 @@ def _insert(table: str, fields: tuple[str, ...], types: tuple[str, ...]) -> str:
 
 INSERT_OPEN = _insert("usage_open", OpenRecord._fields, _OPEN_TYPES)
 INSERT_CLOSE = _insert("usage_event", CloseRecord._fields, _CLOSE_TYPES)
+
+_CLOSE_AFTER_OPEN = _insert("usage_event", CloseRecord._fields, _CLOSE_TYPES, first=len(_OPEN_TYPES) + 1)
+INSERT_BOTH = f"WITH opened AS ({INSERT_OPEN}) {_CLOSE_AFTER_OPEN}"
+"""Both in one statement, so in one transaction and one round trip: the columns of OPEN, then those of CLOSE."""
