@@ -51,14 +51,17 @@ class Pool:
         self.retries = RetryBudget()
         self._turn = itertools.count()
 
-    def choose(self, tried: set[str]) -> Engine | None:
-        """Return the least loaded engine that was not tried yet, None when there is none with room.
+    def healthy(self, tried: set[str]) -> list[Engine]:
+        """Return the engines that are up, not ejected and were not tried yet."""
+        return [engine for engine in self.engines if engine.up and not engine.ejected and engine.endpoint not in tried]
 
-        When no engine is healthy, all are tried: better a request that may fail than one that surely does.
-        """
-        untried = [engine for engine in self.engines if engine.endpoint not in tried]
-        healthy = [engine for engine in untried if engine.up and not engine.ejected]
-        candidates = [engine for engine in healthy or untried if not engine.full]
+    def untried(self, tried: set[str]) -> list[Engine]:
+        """Return the engines that were not tried yet, in whatever state."""
+        return [engine for engine in self.engines if engine.endpoint not in tried]
+
+    def choose(self, engines: list[Engine]) -> Engine | None:
+        """Return the least loaded of `engines`, None when none has room. Those that asked for a pause come last."""
+        candidates = [engine for engine in engines if not engine.full]
         candidates = [engine for engine in candidates if not engine.busy] or candidates
         if not candidates:
             return None
@@ -111,24 +114,43 @@ class _Attempts:
         self._pools = pools
         self._left = ATTEMPTS_MAX
         self._tried: set[str] = set()
-        self._budget = pools[0].retries
+        self._budget = pools[0].retries if pools else RetryBudget()
         self._budget.earn()
 
     def __aiter__(self) -> _Attempts:
         return self
 
     async def __anext__(self) -> Attempt:
-        if self._left == 0 or (self._tried and not self._budget.spend()):
+        if self._left == 0:
             raise StopAsyncIteration
-        self._left -= 1
-        for pool in self._pools:
-            engine = pool.choose(self._tried)
-            if engine is not None:
-                self._tried.add(engine.endpoint)
-                return EngineAttempt(pool, engine, self._call.model.upstream)
-        if not self._tried:
+        chosen = self._choose()
+        if chosen is None and not self._tried:
             raise NoEngine("every engine for this model is down or full", retry_after_s=1.0)
-        raise StopAsyncIteration
+        if chosen is None or (self._tried and not self._budget.spend()):
+            raise StopAsyncIteration
+        pool, engine = chosen
+        self._left -= 1
+        self._tried.add(engine.endpoint)
+        return EngineAttempt(pool, engine, self._call.model.upstream)
+
+    def _choose(self) -> tuple[Pool, Engine] | None:
+        """Choose from the first pool that has a healthy engine with room.
+
+        When no pool has a healthy engine, the others are tried: better a request that may fail than one that surely
+        does.
+        """
+        tried = self._tried
+        any_healthy = False
+        for pool in self._pools:
+            healthy = pool.healthy(tried)
+            any_healthy = any_healthy or bool(healthy)
+            if (engine := pool.choose(healthy)) is not None:
+                return pool, engine
+        if not any_healthy:
+            for pool in self._pools:
+                if (engine := pool.choose(pool.untried(tried))) is not None:
+                    return pool, engine
+        return None
 
 
 class Router:
@@ -138,6 +160,7 @@ class Router:
         self._metrics = metrics
         self._pools: dict[str, Pool] = {}
         self._watches: dict[Engine, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def configure(self, config: GatewayConfig) -> None:
         """Take on a configuration; needs a running event loop. Requests under way finish where they are."""
@@ -156,18 +179,21 @@ class Router:
             self._watches[engine] = asyncio.get_running_loop().create_task(watch(engine))
         for engine in self._watches.keys() - current:
             self._watches.pop(engine).cancel()
+            closing = asyncio.get_running_loop().create_task(engine.connection.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
         for name, endpoint in kept.keys() - {(engine.pool.name, engine.endpoint) for engine in current}:
             self._metrics.forget_engine(name, endpoint)
 
     def attempts(self, call: Call) -> _Attempts:
-        """Return the engines to try for a call, in turn."""
-        return _Attempts(call, [self._pools[name] for name in call.model.pools])
+        """Return the engines to try for a call, in turn. A pool may have gone since the call was read."""
+        return _Attempts(call, [pool for name in call.model.pools if (pool := self._pools.get(name)) is not None])
 
     async def close(self) -> None:
         """Stop probing and close idle connections."""
         for task in self._watches.values():
             task.cancel()
-        await asyncio.gather(*self._watches.values(), return_exceptions=True)
+        await asyncio.gather(*self._watches.values(), *self._closing, return_exceptions=True)
         for pool in self._pools.values():
             for engine in pool.engines:
                 await engine.connection.close()
