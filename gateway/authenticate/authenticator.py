@@ -205,14 +205,17 @@ class Authenticator:
         generation = self._generation
         started_s = time.monotonic()
         stored = await self._store.find(parsed.public_id)
+        # When something changed meanwhile, the answer is good for those who waited, not for the cache.
+        current = self._lookups.get(mark) is asyncio.current_task()
         if stored is None or not self._peppers.matches(parsed.secret, stored.secret_hmac, stored.pepper_version):
-            self._unknown[parsed.public_id] = (time.monotonic() + self._policy.negative_ttl_s, mark)
-            while len(self._unknown) > UNKNOWN_KEYS_MAX:
-                self._unknown.popitem(last=False)
             self._known.pop(mark, None)
+            if current:
+                self._unknown[parsed.public_id] = (time.monotonic() + self._policy.negative_ttl_s, mark)
+                while len(self._unknown) > UNKNOWN_KEYS_MAX:
+                    self._unknown.popitem(last=False)
             return None
-        if self._lookups.get(mark) is not asyncio.current_task():
-            return stored.principal  # something changed meanwhile: good for those who waited, not for the cache
+        if not current:
+            return stored.principal
         before = self._known.get(mark)
         # The same object again when nothing changed: what others derived from it stays valid.
         same = before is not None and before.principal == stored.principal
