@@ -7,12 +7,14 @@ LimiterUnavailable, so that nobody waits a deadline after another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway.errors import LimiterUnavailable
@@ -88,9 +90,12 @@ class RedisBatch:
         return future
 
     async def close(self) -> None:
-        """Wait for the flushes under way, at most their deadline each, and give the connections back."""
-        while self._flushes:
-            await asyncio.wait(self._flushes)
+        """Wait for what was called, at most a deadline for each flush, and give the connections back."""
+        while self._waiting or self._flushes:
+            if self._flushes:
+                await asyncio.wait(self._flushes)
+            else:
+                await asyncio.sleep(0)  # the next flush begins with the loop's next turn
         while self._idle:
             await self._client.connection_pool.release(self._idle.pop())
 
@@ -130,7 +135,14 @@ class RedisBatch:
         The client's own pipeline takes a connection from the pool, checks it and gives it back: at a few requests a
         second, when each has a flush of its own, that cost more than all else admission does.
         """
-        connection = self._idle.pop() if self._idle else await self._connect()
+        if self._idle:
+            # Redis, or what stands before it, may have closed a kept connection. Scripts may be run again: reserving
+            # twice is a no-op, and so is settling twice.
+            with contextlib.suppress(RedisConnectionError):
+                return await self._run_on(self._idle.pop(), calls)
+        return await self._run_on(await self._connect(), calls)
+
+    async def _run_on(self, connection: AbstractConnection, calls: list[_ScriptCall]) -> list[Any]:
         try:
             answers = await _ask(connection, [call.command() for call in calls])
             missing = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]

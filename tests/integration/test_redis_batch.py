@@ -1,0 +1,144 @@
+"""Scripts on a real Redis, many at once: each call gets its own answer, and what Redis forgets is told to it again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from gateway.admit import redis_batch
+from gateway.admit.redis_batch import CALLS_PER_FLUSH_MAX, FLUSHES_MAX, RedisBatch, Script
+from gateway.errors import LimiterUnavailable
+from gateway.storage.redis import open_redis
+from tests.support.frozen import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from gateway.dev.children import RunningServer
+
+PATIENCE_S = 10.0
+SHORT_S = 0.05
+
+
+def script(source: str) -> Script:
+    """Return a script of the test's own."""
+    return Script(source, redis.Redis().register_script(source).sha)
+
+
+ECHO = script("return ARGV[1]")
+FAILS = script("return redis.error_reply('no')")
+
+
+@pytest.fixture
+async def batch(redis_url: str) -> AsyncIterator[RedisBatch]:
+    """A batch with patience."""
+    client = open_redis(redis_url, PATIENCE_S)
+    batch = RedisBatch(client, PATIENCE_S)
+    yield batch
+    await batch.close()
+    await client.aclose()
+
+
+@pytest.fixture
+def other(redis_url: str) -> redis.Redis:
+    """A connection of somebody else's."""
+    return redis.Redis.from_url(redis_url)
+
+
+async def test_each_call_gets_its_own_answer(batch: RedisBatch) -> None:
+    answers = await asyncio.gather(*(batch.call(ECHO, (0, number)) for number in range(5_000)))
+    assert answers == [b"%d" % number for number in range(5_000)]
+
+
+async def test_calls_of_one_tick_share_a_flush(batch: RedisBatch) -> None:
+    calls = [batch.call(ECHO, (0, number)) for number in range(CALLS_PER_FLUSH_MAX)]
+    await asyncio.sleep(0)
+    assert len(batch._flushes) == 1
+    more = [batch.call(ECHO, (0, number)) for number in range(CALLS_PER_FLUSH_MAX * FLUSHES_MAX * 3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(batch._flushes) <= FLUSHES_MAX
+    await asyncio.gather(*calls, *more)
+
+
+async def test_a_script_that_redis_forgot_is_loaded_again(batch: RedisBatch, other: redis.Redis) -> None:
+    assert await batch.call(ECHO, (0, 1)) == b"1"
+    with other:
+        other.script_flush()
+        assert await asyncio.gather(*(batch.call(ECHO, (0, number)) for number in range(3))) == [b"0", b"1", b"2"]
+
+
+async def test_a_refusal_is_of_its_own_call(batch: RedisBatch) -> None:
+    first, refused, last = batch.call(ECHO, (0, 1)), batch.call(FAILS, (0,)), batch.call(ECHO, (0, 2))
+    assert [await first, await last] == [b"1", b"2"]
+    with pytest.raises(LimiterUnavailable, match="refused"):
+        await refused
+
+
+async def test_connections_that_redis_closed_meanwhile_cost_no_answer(batch: RedisBatch, other: redis.Redis) -> None:
+    """Redis, or a proxy before it, may close what is idle: that does not mean that it is away."""
+    await asyncio.gather(*(batch.call(ECHO, (0, number)) for number in range(CALLS_PER_FLUSH_MAX * FLUSHES_MAX)))
+    with other:
+        other.client_kill_filter(_type="normal", skipme=True)
+    for number in range(2 * FLUSHES_MAX):
+        assert await batch.call(ECHO, (0, number)) == b"%d" % number
+
+
+async def test_a_call_that_is_given_up_leaves_the_others_their_answers(batch: RedisBatch) -> None:
+    calls = [batch.call(ECHO, (0, number)) for number in range(3)]
+    calls[1].cancel()
+    assert [await calls[0], await calls[2]] == [b"0", b"2"]
+
+
+async def test_the_queue_is_bounded(batch: RedisBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_batch, "CALLS_WAITING_MAX", 2)
+    calls = [batch.call(ECHO, (0, number)) for number in range(3)]
+    with pytest.raises(LimiterUnavailable, match="too many"):
+        await calls[2]
+    assert await asyncio.gather(*calls[:2]) == [b"0", b"1"]
+
+
+async def test_nobody_waits_a_deadline_after_another(own_redis: RunningServer) -> None:
+    """All that waits behind a late flush fails with it, and no late answer reaches a later call."""
+    client = open_redis(own_redis.address, SHORT_S)
+    batch = RedisBatch(client, SHORT_S)
+    await batch.call(ECHO, (0, "before"))
+    with frozen(own_redis):
+        calls = [batch.call(ECHO, (0, number)) for number in range(CALLS_PER_FLUSH_MAX * (FLUSHES_MAX + 3))]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(outcome, LimiterUnavailable) for outcome in outcomes)
+        assert not batch._waiting
+    answers: list[object] = []
+
+    async def answered() -> bool:
+        answers[:] = await asyncio.gather(batch.call(ECHO, (0, "after")), return_exceptions=True)
+        return answers == [b"after"]
+
+    while not await answered():
+        assert isinstance(answers[0], LimiterUnavailable), "never another call's answer"
+    await batch.close()
+    await client.aclose()
+
+
+async def test_a_redis_that_is_not_there_fails_at_once(own_redis: RunningServer) -> None:
+    client = open_redis(own_redis.address, PATIENCE_S)
+    batch = RedisBatch(client, PATIENCE_S)
+    await batch.call(ECHO, (0, 1))
+    own_redis.child.stop()
+    with pytest.raises(LimiterUnavailable):
+        await batch.call(ECHO, (0, 2))
+    await batch.close()
+    await client.aclose()
+
+
+async def test_closing_waits_for_what_is_under_way(redis_url: str) -> None:
+    client = open_redis(redis_url, PATIENCE_S)
+    batch = RedisBatch(client, PATIENCE_S)
+    call = batch.call(ECHO, (0, 1))
+    await batch.close()
+    assert call.result() == b"1"
+    assert batch._idle == []
+    await client.aclose()
