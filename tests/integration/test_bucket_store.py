@@ -1,0 +1,251 @@
+"""Buckets on a real Redis, through the store: what is granted and given back, and what happens when Redis is late."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
+from uuid import uuid4
+
+import pytest
+import redis as sync_redis
+
+from gateway.admit import bucket_store
+from gateway.admit.bucket import Refusal, UsageVector
+from gateway.admit.bucket_store import BucketStore, Granted
+from gateway.errors import LimiterUnavailable
+from gateway.observe.metrics import Metrics
+from gateway.storage.redis import open_redis
+from tests.support.frozen import frozen
+from tests.support.limits import buckets, levels_of, requests, tokens
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from gateway.admit.policy import BucketSet
+    from gateway.dev.children import RunningServer
+
+PATIENCE_S = 10.0
+SHORT_S = 0.05
+ONE = UsageVector(1, 0, 0, 0)
+
+
+@asynccontextmanager
+async def opened(url: str, *, timeout_s: float = PATIENCE_S, ttl_s: float = 600.0) -> AsyncIterator[BucketStore]:
+    """Yield a store that watches over Redis."""
+    client = open_redis(url, timeout_s)
+    store = BucketStore(client, timeout_s=timeout_s, reservation_ttl_s=ttl_s, metrics=Metrics())
+    watching = asyncio.ensure_future(store.run())
+    try:
+        yield store
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await store.close()
+        await client.aclose()
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[BucketStore]:
+    """A store on the shared Redis."""
+    async with opened(redis_url) as store:
+        yield store
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[sync_redis.Redis]:
+    """A connection to look with."""
+    with sync_redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def sample(store: BucketStore, name: str) -> float | None:
+    """Return one of the store's series."""
+    return store._metrics.registry.get_sample_value(name)
+
+
+def event() -> str:
+    """Return the id of a request."""
+    return uuid4().hex
+
+
+def levels(redis: sync_redis.Redis, of: BucketSet) -> list[float | None]:
+    """Return the levels as they are stored, None for a bucket that is not."""
+    return levels_of(cast("list[bytes | None]", redis.mget(of.keys)))
+
+
+async def granted(store: BucketStore, of: BucketSet, usage: UsageVector, event_id: str) -> list[int]:
+    """Reserve, which must be granted; returns the levels left."""
+    answer = await store.reserve(event_id, of, usage)
+    assert isinstance(answer, Granted)
+    return answer.levels
+
+
+async def settled(store: BucketStore) -> None:
+    """Wait until nothing is on its way to Redis."""
+    await wait_until(lambda: not store._unsettled and not store._batch._flushes, "all settles are done")
+    await store._batch.close()
+
+
+async def test_what_is_reserved_is_taken_from_every_bucket(store: BucketStore) -> None:
+    of = buckets(requests(10), tokens(1_000))
+    assert await granted(store, of, UsageVector(1, 100, 0, 200), event()) == [9, 700]
+    assert await granted(store, of, UsageVector(1, 100, 0, 200), event()) == [8, 400]
+
+
+async def test_reserving_again_changes_nothing(store: BucketStore) -> None:
+    of, id_ = buckets(requests(10)), event()
+    assert [await granted(store, of, ONE, id_) for _ in range(3)] == [[9], [9], [9]]
+
+
+async def test_a_refusal_names_the_bucket_that_takes_longest_and_writes_nothing(
+    store: BucketStore, redis: sync_redis.Redis
+) -> None:
+    of = buckets(tokens(60, burst=100), tokens(6, burst=100), requests(60))
+    answer = await store.reserve(event(), of, UsageVector(1, 101, 0, 0))
+    assert answer == Refusal(index=1, wait_ms=10_000)
+    assert redis.dbsize() == 0
+
+
+async def test_settling_gives_back_what_was_not_used_once(store: BucketStore, redis: sync_redis.Redis) -> None:
+    of, id_ = buckets(requests(1, burst=10), tokens(1, burst=1_000)), event()
+    await granted(store, of, UsageVector(1, 100, 0, 500), id_)
+    for _ in range(3):
+        store.settle_soon(id_, of, UsageVector(1, 100, 0, 50))
+    await settled(store)
+    assert await granted(store, of, UsageVector(0, 0, 0, 0), event()) == [9, 850]
+    assert redis.exists(of.reservation_key(id_)) == 0
+
+
+async def test_more_than_was_reserved_is_a_debt(store: BucketStore) -> None:
+    of, id_ = buckets(tokens(60, burst=100)), event()
+    await granted(store, of, UsageVector(1, 100, 0, 0), id_)
+    store.settle_soon(id_, of, UsageVector(1, 100, 0, 60))
+    await settled(store)
+    answer = await store.reserve(event(), of, UsageVector(1, 0, 0, 0))
+    assert isinstance(answer, Refusal)
+    assert 50_000 < answer.wait_ms <= 60_000
+
+
+async def test_a_withdrawal_gives_all_of_it_back(store: BucketStore) -> None:
+    of, id_ = buckets(requests(1, burst=10)), event()
+    await granted(store, of, ONE, id_)
+    store.withdraw_soon(id_, of)
+    await settled(store)
+    assert await granted(store, of, UsageVector(0, 0, 0, 0), event()) == [10]
+
+
+async def test_a_withdrawal_that_arrives_first_refuses_what_comes_after(
+    store: BucketStore, redis: sync_redis.Redis
+) -> None:
+    of, id_ = buckets(requests(10)), event()
+    store.withdraw_soon(id_, of)
+    await settled(store)
+    with pytest.raises(LimiterUnavailable, match="withdrawn"):
+        await store.reserve(id_, of, ONE)
+    assert store.available, "which is no sign that Redis is away"
+    assert levels(redis, of) == [None]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_giving_up_on_an_answer_gives_back_what_it_took(
+    store: BucketStore, redis: sync_redis.Redis, turns: int
+) -> None:
+    """At whatever point the client hangs up: before the question is sent, on its way, or with the answer."""
+    of, id_ = buckets(requests(1, burst=10)), event()
+    reserving = asyncio.ensure_future(store.reserve(id_, of, ONE))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    reserving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reserving
+    await settled(store)
+    assert levels(redis, of) in ([None], [10.0])
+
+
+async def test_what_was_reserved_lapses_by_itself(redis_url: str, redis: sync_redis.Redis) -> None:
+    async with opened(redis_url, ttl_s=0.001) as store:
+        of, id_ = buckets(requests(1, burst=10)), event()
+        await granted(store, of, ONE, id_)
+        await wait_until(lambda: not redis.exists(of.reservation_key(id_)), "the reservation has lapsed")
+        store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
+        await settled(store)
+        assert await granted(store, of, UsageVector(0, 0, 0, 0), event()) == [9], "it stands as it was"
+
+
+async def test_a_frozen_redis_is_away_until_it_answers_and_keeps_nothing_that_was_not_granted(
+    own_redis: RunningServer,
+) -> None:
+    of, before, late = buckets(requests(1, burst=10)), event(), event()
+    with sync_redis.Redis.from_url(own_redis.address) as redis:
+        async with opened(own_redis.address, timeout_s=SHORT_S) as store:
+            await granted(store, of, ONE, before)
+            with frozen(own_redis):
+                with pytest.raises(LimiterUnavailable):
+                    await store.reserve(late, of, ONE)
+                assert not store.available
+                assert sample(store, "penstock_limiter_fallback") == 1
+                with pytest.raises(LimiterUnavailable, match="away"):
+                    store.reserve(event(), of, ONE).send(None)  # at once: it waits for nothing
+                store.settle_soon(before, of, ONE)
+                assert len(store._unsettled) == 2
+            await wait_until(lambda: store.available and not store._unsettled, "all is settled")
+            assert sample(store, "penstock_limiter_fallback") == 0
+            await settled(store)
+            assert levels(redis, of) == pytest.approx([9.0], abs=0.5), "one a minute comes back"
+            assert redis.exists(of.reservation_key(before)) == 0
+            assert redis.get(of.reservation_key(late)) in (None, b"-")
+
+
+async def test_a_settle_that_fails_is_sent_again(own_redis: RunningServer) -> None:
+    of, id_ = buckets(requests(1, burst=10)), event()
+    async with opened(own_redis.address, timeout_s=SHORT_S) as store:
+        await granted(store, of, ONE, id_)
+        with frozen(own_redis):
+            store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
+            await wait_until(lambda: not store.available, "it is found to be away")
+        await wait_until(lambda: store.available and not store._unsettled, "all is settled")
+        await settled(store)
+        assert await granted(store, of, UsageVector(0, 0, 0, 0), event()) == [10]
+
+
+async def test_settles_that_wait_are_bounded_and_grow_old(
+    own_redis: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_store, "SETTLES_WAITING_MAX", 3)
+    of = buckets(requests(10))
+    async with opened(own_redis.address, ttl_s=0.0) as store:
+        store.available = False
+        for _ in range(5):
+            store.settle_soon(event(), of, ONE)
+        assert len(store._unsettled) == 3
+        assert sample(store, "penstock_limiter_settles_dropped_total") == 2
+        own_redis.child.stop()
+        await store._send_waiting()
+        assert not store._unsettled, "their reservations have lapsed: nobody is asked"
+
+
+async def test_what_waits_is_sent_when_the_store_closes(redis_url: str, redis: sync_redis.Redis) -> None:
+    of, id_ = buckets(requests(1, burst=10)), event()
+    client = open_redis(redis_url, PATIENCE_S)
+    store = BucketStore(client, timeout_s=PATIENCE_S, reservation_ttl_s=600.0, metrics=Metrics())
+    await granted(store, of, ONE, id_)
+    store.available = False
+    store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
+    store.available = True
+    await store.close()
+    await client.aclose()
+    assert levels(redis, of) == [10.0]
+
+
+async def test_a_redis_that_evicts_is_told(own_redis: RunningServer) -> None:
+    with sync_redis.Redis.from_url(own_redis.address) as redis:
+        async with opened(own_redis.address) as store:
+            await store.check()
+            assert sample(store, "penstock_redis_noeviction") == 1
+            redis.config_set("maxmemory-policy", "allkeys-lru")
+            await store.check()
+            assert sample(store, "penstock_redis_noeviction") == 0
+            own_redis.child.stop()
+            await store.check()
