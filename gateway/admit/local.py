@@ -50,7 +50,9 @@ class LocalBuckets:
         return levels
 
     def settle(self, buckets: BucketSet, reserved: UsageVector, used: UsageVector) -> None:
-        """Replace what `reserve` took by what was used."""
+        """Replace what `reserve` took by what was used, unless that was forgotten since."""
+        if any(key not in self._levels for key in buckets.keys):
+            return
         shares, levels, now_s = self._open(buckets, reserved)
         settle(shares, levels, reserved, used)
         self._store(buckets.keys, levels, now_s)
@@ -63,14 +65,21 @@ class LocalBuckets:
             # A share smaller than one request would never admit it: it may hold one, at its share of the refill.
             capacity = max(bucket.capacity / replicas, min(bucket.cost(usage), bucket.capacity))
             share = Bucket(capacity, bucket.refill_per_s / replicas, bucket.weights)
-            level, at_s = self._levels.get(key) or (self._told.get(key, bucket.capacity) / replicas, now_s)
+            known = self._levels.get(key)
+            if known is None:  # kept also when the request is refused: from here on the level refills
+                known = self._levels[key] = (self._told.get(key, bucket.capacity) / replicas, now_s)
+            level, at_s = known
             shares.append(share)
             levels.append(share.refilled(level, now_s - at_s))
+        self._trim()
         return shares, levels, now_s
 
     def _store(self, keys: Sequence[str], levels: list[float], now_s: float) -> None:
         for key, level in zip(keys, levels, strict=True):
             self._levels[key] = (level, now_s)
             self._levels.move_to_end(key)
+        self._trim()
+
+    def _trim(self) -> None:
         while len(self._levels) > BUCKETS_MAX:
             self._levels.popitem(last=False)
