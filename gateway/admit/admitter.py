@@ -121,7 +121,10 @@ class Admitter:
         room = capacity - prompt_cost
         if expected.completion_tokens * weights.output <= room:
             return expected
-        return expected._replace(completion_tokens=int(room / weights.output))
+        completion_tokens = int(room / weights.output)
+        if prompt_cost + completion_tokens * weights.output > capacity:  # by a rounding, and then for ever
+            completion_tokens -= 1
+        return expected._replace(completion_tokens=completion_tokens)
 
     def _buckets(self, principal: Principal, model: ModelConfig) -> BucketSet:
         key = (id(principal), id(model))
