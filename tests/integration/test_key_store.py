@@ -1,0 +1,137 @@
+"""Keys on a real Postgres: who a key is, with which limits, and everything that makes it count no longer."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.authenticate.key_store import KeyStore
+from gateway.domain.principal import Level, Limit, LimitUnit
+from gateway.errors import KeyStoreUnavailable
+from gateway.storage.postgres import open_pool
+from tests.support.postgres import ask
+from tests.support.tenants import NO_PEPPERS, Tenant, make_tenant
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from gateway.dev.children import RunningServer
+    from gateway.storage.postgres import Pool
+
+PATIENCE_S = 10.0
+
+
+@pytest.fixture
+async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
+    """The data path's pool on a fresh database."""
+    pool = await open_pool(postgres_dsn, pooled=False, wait_s=PATIENCE_S)
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def store(pool: Pool) -> KeyStore:
+    """A key store."""
+    return KeyStore(pool)
+
+
+async def test_a_key_is_its_tenant(store: KeyStore, postgres_dsn: str) -> None:
+    tenant = make_tenant(postgres_dsn, models=["b", "a"], expires_in=dt.timedelta(days=1))
+    stored = await store.find(tenant.key_public_id)
+    assert stored is not None
+    principal = stored.principal
+    assert (principal.organization_id, principal.organization) == (tenant.organization_id, tenant.organization)
+    assert (principal.team_id, principal.team) == (tenant.team_id, tenant.team)
+    assert (principal.user_id, principal.user) == (tenant.user_id, tenant.user)
+    assert (principal.key_id, principal.key_public_id) == (tenant.key_id, tenant.key_public_id)
+    assert principal.limits == ()
+    assert principal.models_allowed == frozenset({"a", "b"})
+    assert not principal.may_use("c")
+    expires = await ask(postgres_dsn, "SELECT expires_at FROM api_key WHERE id = $1", tenant.key_id)
+    assert principal.expires_at_s == expires.timestamp()
+    secret = tenant.key.partition("_")[2][:32]
+    assert NO_PEPPERS.matches(secret, stored.secret_hmac, stored.pepper_version)
+    assert secret not in repr(stored)
+    assert stored.secret_hmac.hex() not in repr(stored)
+
+
+async def test_a_service_key_has_no_user(store: KeyStore, postgres_dsn: str) -> None:
+    tenant = make_tenant(postgres_dsn)
+    await ask(postgres_dsn, "UPDATE api_key SET user_id = NULL WHERE id = $1", tenant.key_id)
+    await ask(postgres_dsn, "DELETE FROM membership WHERE user_id = $1", tenant.user_id)
+    stored = await store.find(tenant.key_public_id)
+    assert stored is not None
+    assert (stored.principal.user_id, stored.principal.user) == (None, None)
+    assert stored.principal.models_allowed is None
+    assert stored.principal.expires_at_s is None
+
+
+async def test_limits_of_all_levels_come_widest_first(store: KeyStore, postgres_dsn: str) -> None:
+    tenant, other = make_tenant(postgres_dsn), make_tenant(postgres_dsn)
+    for each in (tenant, other):
+        each.limit(Level.KEY, requests_per_minute=5)
+        each.limit(Level.USER, tokens_per_minute=4, tokens_burst=400)
+        each.limit(Level.TEAM, requests_per_minute=3, tokens_per_minute=33)
+        each.limit(Level.ORGANIZATION, requests_per_minute=1)
+        each.limit(Level.ORGANIZATION, model="m", tokens_per_minute=2)
+    stored = await store.find(tenant.key_public_id)
+    assert stored is not None
+    organization, team, user, key = (tenant.id_of(level) for level in Level)
+    assert stored.principal.limits == (
+        Limit(Level.ORGANIZATION, organization, LimitUnit.REQUESTS, 1, 1),
+        Limit(Level.ORGANIZATION, organization, LimitUnit.TOKENS, 2, 2, "m"),
+        Limit(Level.TEAM, team, LimitUnit.REQUESTS, 3, 3),
+        Limit(Level.TEAM, team, LimitUnit.TOKENS, 33, 33),
+        Limit(Level.USER, user, LimitUnit.TOKENS, 4, 400),
+        Limit(Level.KEY, key, LimitUnit.REQUESTS, 5, 5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "subject"),
+    [
+        ("UPDATE api_key SET revoked_at = now() WHERE id = $1", "key_id"),
+        ("UPDATE api_key SET expires_at = now() WHERE id = $1", "key_id"),
+        ("UPDATE organization SET deleted_at = now() WHERE id = $1", "organization_id"),
+        ("UPDATE team SET deleted_at = now() WHERE id = $1", "team_id"),
+        ("UPDATE app_user SET deleted_at = now() WHERE id = $1", "user_id"),
+        ("DELETE FROM membership WHERE user_id = $1", "user_id"),
+        ("DELETE FROM api_key WHERE id = $1", "key_id"),
+    ],
+    ids=["revoked", "expired", "organization deleted", "team deleted", "user deleted", "left the team", "deleted"],
+)
+async def test_what_no_longer_counts_is_not_found(
+    store: KeyStore, postgres_dsn: str, statement: str, subject: str
+) -> None:
+    tenant, other = make_tenant(postgres_dsn), make_tenant(postgres_dsn)
+    await ask(postgres_dsn, statement, getattr(tenant, subject))
+    assert await store.find(tenant.key_public_id) is None
+    assert await store.find(other.key_public_id) is not None
+
+
+@pytest.mark.parametrize("public_id", ["", "x" * 16, "' OR true --", "\N{SNOWMAN}"])
+async def test_an_id_that_nobody_has_is_not_found(store: KeyStore, postgres_dsn: str, public_id: str) -> None:
+    make_tenant(postgres_dsn)
+    assert await store.find(public_id) is None
+
+
+async def test_a_user_of_another_team_of_the_organization_does_not_count(store: KeyStore, postgres_dsn: str) -> None:
+    tenant = make_tenant(postgres_dsn)
+    insert = "INSERT INTO team (organization_id, name) VALUES ($1, 'other') RETURNING id"
+    team = await ask(postgres_dsn, insert, tenant.organization_id)
+    await ask(postgres_dsn, "UPDATE membership SET team_id = $1 WHERE user_id = $2", team, tenant.user_id)
+    assert await store.find(tenant.key_public_id) is None
+
+
+async def test_a_postgres_that_is_gone_is_no_statement_about_a_key(own_postgres: RunningServer) -> None:
+    tenant: Tenant = make_tenant(own_postgres.address)
+    pool = await open_pool(own_postgres.address, pooled=False, wait_s=PATIENCE_S)
+    store = KeyStore(pool)
+    assert await store.find(tenant.key_public_id) is not None
+    own_postgres.child.stop()
+    for _ in range(2):
+        with pytest.raises(KeyStoreUnavailable):
+            await store.find(tenant.key_public_id)
+    pool.terminate()
