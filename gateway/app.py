@@ -24,7 +24,8 @@ from gateway.authenticate.authenticator import Authenticator, CachePolicy
 from gateway.authenticate.key import Peppers
 from gateway.authenticate.key_store import KeyStore
 from gateway.edge.probes import Readiness
-from gateway.edge.server import GatewayServer, bounded_protocol, server_config
+from gateway.edge.protocol import bounded_protocol
+from gateway.edge.server import GatewayServer, server_config
 from gateway.edge.sink import KEEP_ALIVE_S
 from gateway.edge.stages import EdgeLimits, Stages
 from gateway.edge.surface import Surface
@@ -163,7 +164,7 @@ class Gateway:
     def _parts(self) -> dict[str, str]:
         return {
             "version": __version__,
-            "postgres": "away" if self.ledger.away else "ok",
+            "postgres": "ok" if self._resources.changes.trusted and not self.ledger.away else "away",
             "redis": "ok" if self.store.available else "away",
         }
 
@@ -182,6 +183,7 @@ async def serve(settings: Settings) -> None:
         protocol = bounded_protocol(
             header_bytes_max=settings.header_bytes_max,
             header_timeout_s=settings.header_timeout_s,
+            body_bytes_max=settings.body_bytes_max,
             body_timeout_s=settings.body_timeout_s,
             connections_max=settings.connections_max,
         )

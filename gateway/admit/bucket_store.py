@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from gateway.admit.bucket import Refusal, UsageVector
 from gateway.admit.redis_batch import Arguments, RedisBatch, Script
 from gateway.errors import LimiterUnavailable
+from gateway.patience import Deadline
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -31,6 +32,8 @@ SETTLES_WAITING_MAX = 100_000
 
 WITHDRAWAL_MS = 60_000
 _PROBE_INTERVAL_S = 0.25
+_WATCH_S = 1.0
+_PING_S = 1.0
 _RETRY_BATCH = 256
 
 _log = structlog.get_logger("penstock.admit")
@@ -110,9 +113,18 @@ class BucketStore:
         self._send(self._settle_arguments(buckets.reservation_key(event_id), buckets, nothing, WITHDRAWAL_MS))
 
     async def run(self) -> None:
-        """Watch over Redis until cancelled: close the breaker when it answers again, and send what had to wait."""
+        """Watch over Redis until cancelled: close the breaker when it answers again, and send what had to wait.
+
+        Without traffic it is asked once a second, so that readiness and metrics tell how things are, not how they were.
+        """
         while True:
-            await self._wake.wait()
+            try:
+                async with asyncio.timeout(_WATCH_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                if self.available and not await self._answers():
+                    self._trip(LimiterUnavailable("Redis does not answer a ping"))
+                continue
             await asyncio.sleep(_PROBE_INTERVAL_S)
             if not self.available and not await self._answers():
                 continue
@@ -186,7 +198,7 @@ class BucketStore:
 
     async def _answers(self) -> bool:
         try:
-            async with asyncio.timeout(max(self._timeout_s, 0.25)):
+            async with Deadline(_PING_S):
                 await self._client.ping()
         except (RedisError, OSError, TimeoutError):
             return False

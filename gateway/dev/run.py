@@ -40,12 +40,14 @@ def run_dev(options: DevOptions, console: Console) -> int:
     it ended, and the screen says why.
     """
     screen = Screen(console)
+    # Asked now: a terminal that was closed meanwhile would no longer say that it is one.
+    terminal = next((number for number in range(3) if os.isatty(number)), None)
     with stop_signals() as signals, ExitStack() as stack:
         ready = False
         try:
             running = _start(stack, options, screen)
             ready = True
-            _watch(running)
+            _watch(running, screen, terminal)
         except StopRequested:
             screen.say("\nStopping …")
             return STOPPED if ready else INTERRUPTED
@@ -75,15 +77,15 @@ def _start(stack: ExitStack, options: DevOptions, screen: Screen) -> Stack:
     return running
 
 
-def _watch(running: Stack) -> NoReturn:
-    """Raise DevServerError when a child ends, StopRequested at a signal or when the terminal is closed.
+def _watch(running: Stack, screen: Screen, terminal: int | None) -> NoReturn:
+    """Raise DevServerError when a server or the gateway ends, StopRequested at a signal or when the terminal is closed.
 
     A closed terminal sends SIGHUP only to the leader of its session, which need not pass it on (`make` does not).
     """
     poll = select.poll()
-    for child in running.children:
+    engines = list(running.engines)
+    for child in (*running.children, *engines):
         poll.register(child, select.POLLIN)
-    terminal = next((number for number in range(3) if os.isatty(number)), None)
     if terminal is not None:
         poll.register(terminal, 0)  # POLLHUP needs no asking
     while True:
@@ -91,5 +93,12 @@ def _watch(running: Stack) -> NoReturn:
         for child in running.children:
             if child.poll() is not None:
                 raise child.failure(f"ended with exit code {child.exit_code}")
+        for engine in tuple(engines):
+            descriptor = engine.fileno()
+            if engine.poll() is not None:
+                engines.remove(engine)
+                poll.unregister(descriptor)
+                said = f"{engine.spec.name} ended with exit code {engine.exit_code}; the gateway goes on without it"
+                screen.say(f"{said}. Its log: {engine.spec.log}", style="yellow")
         if terminal in happened:
             raise StopRequested("the terminal was closed")

@@ -48,7 +48,9 @@ class Stack:
     info: DevInfo
     config_is_ours: bool
     children: tuple[Child, ...]
+    """What it cannot do without: when one of them ends, all of it does."""
     postgres_data: Path | None = None
+    engines: tuple[Child, ...] = ()
 
 
 def start_stack(stack: ExitStack, options: DevOptions, ports: Ports, settings: Settings, screen: Screen) -> Stack:
@@ -88,7 +90,7 @@ def start_stack(stack: ExitStack, options: DevOptions, ports: Ports, settings: S
         engines=engine_urls,
         pid=os.getpid(),
     )
-    return Stack(info, config_is_ours, (replica, *servers.children, *engines), servers.postgres_data)
+    return Stack(info, config_is_ours, (replica, *servers.children), servers.postgres_data, tuple(engines))
 
 
 def answers(port: int, path: str) -> bool:

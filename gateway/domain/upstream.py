@@ -38,8 +38,12 @@ class UpstreamResponse(Protocol):
         """
         ...
 
+    def leave(self) -> None:
+        """Read no more, but let the engine end its response in a moment, so that its connection can be used again."""
+        ...
+
     def abort(self) -> None:
-        """Give the response up: an engine that still computes is hung up on. Harmless after the end."""
+        """Give the response up: an engine that still computes is hung up on. Harmless after the end and `leave`."""
         ...
 
 

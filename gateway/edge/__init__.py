@@ -7,5 +7,6 @@ The path of one request, each step in the file of its name:
     sink          the client's side of the answer: head, keep-alives, back-pressure, ends
     errors        GatewayError → HTTP, in OpenAI's shape, safe from clients that retry on words
     surface       addresses → endpoints, request ids, the last line of defence
-    server        uvicorn's protocol with bounds on heads, bodies and connections
+    protocol      uvicorn's HTTP/1.1 with bounds on heads, bodies and connections
+    server        uvicorn's server, without its signals
 """

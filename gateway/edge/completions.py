@@ -207,7 +207,7 @@ class _Guard:
         """The request has ended."""
         self._timer.cancel()
         if self._connection is not None:
-            self._connection.watch(None)
+            self._connection.unwatch(self._hang_up)
 
     def absorbs_cancellation(self) -> bool:
         """Whether the cancellation was this guard's own doing, which ends here."""

@@ -29,11 +29,11 @@ RETRIED_WORDS = re.compile(
 
 _TRANSIENT = frozenset({408, 409, 425, 429, 529})
 _FIXED_TEXT = {
-    400: "the request was refused as it stands; the reason is in the response header x-penstock-error-detail",
+    400: "the request was refused as it stands",
     401: "the API key is not valid",
     402: "the budget is used up",
     403: "this is not allowed for the key",
-    404: "not found; the reason is in the response header x-penstock-error-detail",
+    404: "not found",
     413: "the request is too large; shorten the conversation",
 }
 
@@ -54,7 +54,7 @@ def render(error: GatewayError) -> tuple[bytes, list[Header]]:
         if any(map(_is_retried, (error.message, error.kind, error.code, error.param))):
             detail = f"{error.code}: {error.message}"
             headers.append((DETAIL_HEADER, _header_safe(detail)))
-            body = _fixed_body(error)
+            body = _fixed_body(error, "; the reason is in the response header x-penstock-error-detail")
     elif error.retry_after_s is not None:
         milliseconds = max(round(error.retry_after_s * 1000), 1)
         headers.append((b"retry-after", b"%d" % max(-(-milliseconds // 1000), 1)))
@@ -69,10 +69,12 @@ def error_body(message: str, kind: str, code: str, param: str | None) -> bytes:
 
 def error_event(error: GatewayError) -> bytes:
     """Return an error as the last event of a stream, typed by permanence: clients retry `server_error` only."""
-    if is_permanent(error.status):
-        body, _ = render(error)
-    else:
+    if not is_permanent(error.status):
         body = error_body(error.message, "server_error", error.code, None)
+    elif any(map(_is_retried, (error.message, error.kind, error.code, error.param))):
+        body = _fixed_body(error, "")
+    else:
+        body = error_body(error.message, error.kind, error.code, error.param)
     return b"data: %b\n\n" % body
 
 
@@ -83,8 +85,8 @@ def _is_retried(text: str | None) -> bool:
     )
 
 
-def _fixed_body(error: GatewayError) -> bytes:
-    text = _FIXED_TEXT.get(error.status, _FIXED_TEXT[400])
+def _fixed_body(error: GatewayError, where: str) -> bytes:
+    text = _FIXED_TEXT.get(error.status, _FIXED_TEXT[400]) + where
     code = "refused" if _is_retried(error.code) else error.code
     kind = "invalid_request_error" if _is_retried(error.kind) else error.kind
     param = None if _is_retried(error.param) else error.param

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.errors import UpstreamFailed, UpstreamTimeout
-from gateway.providers.http_protocol import HttpConnection, HttpResponse
+from gateway.providers.http_protocol import HttpConnection
 
 if TYPE_CHECKING:
     from gateway.domain.upstream import UpstreamRequest
+    from gateway.providers.http_response import HttpResponse
 
 IDLE_CONNECTIONS_MAX = 512
 IDLE_S_MAX = 4.0

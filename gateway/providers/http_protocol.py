@@ -1,7 +1,6 @@
 """One HTTP/1.1 connection to an engine: request bytes out, response parsed by llhttp, body handed on as it arrives.
 
-Each request gets a response object of its own, so a connection is free again when its response is complete, read or
-not. Back-pressure: above a bound of unread bytes the socket is not read.
+Back-pressure: above a bound of unread bytes the socket is not read.
 """
 
 from __future__ import annotations
@@ -12,90 +11,14 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
+from gateway.providers.http_response import HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.domain.upstream import UpstreamRequest
 
-BUFFER_BYTES_MAX = 256 * 1024
 HEAD_BYTES_MAX = 64 * 1024
-
-
-class HttpResponse:
-    """A response as it arrives; see `gateway.domain.upstream.UpstreamResponse`."""
-
-    __slots__ = ("_body", "_buffered_bytes", "_connection", "_error", "_waiter", "complete", "headers", "status")
-
-    def __init__(self, connection: HttpConnection) -> None:
-        self._connection = connection
-        self._body: list[bytes] = []
-        self._buffered_bytes = 0
-        self._error: GatewayError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self.status = 0
-        self.headers: dict[bytes, bytes] = {}
-        self.complete = False
-
-    async def head(self) -> None:
-        """Wait until status and headers are there."""
-        try:
-            while not self.status:
-                if self._error is not None:
-                    raise self._error
-                await self._wait()
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-
-    async def read(self) -> bytes:
-        """Return the body's next bytes, b"" at its end."""
-        while not self._body:
-            if self._error is not None:
-                raise self._error
-            if self.complete:
-                return b""
-            await self._wait()
-        body = self._body
-        data = body[0] if len(body) == 1 else b"".join(body)
-        body.clear()
-        if self._buffered_bytes > BUFFER_BYTES_MAX:
-            self._connection.resume(self)
-        self._buffered_bytes = 0
-        return data
-
-    def abort(self) -> None:
-        """Hang up unless the response is complete. The engine sees a closed connection and stops computing."""
-        if not self.complete and self._error is None:
-            self._connection.fail(self, UpstreamFailed("the request to the engine was given up"))
-
-    def feed(self, data: bytes) -> bool:
-        """Take in a piece of the body; returns whether too much is unread."""
-        self._body.append(data)
-        self._buffered_bytes += len(data)
-        self.wake()
-        return self._buffered_bytes > BUFFER_BYTES_MAX
-
-    def end(self, error: GatewayError | None) -> None:
-        """Take in that nothing more comes: None at a proper end."""
-        if error is None:
-            self.complete = True
-        elif not self.complete and self._error is None:
-            self._error = error
-        self.wake()
-
-    def wake(self) -> None:
-        """Let the reader look again."""
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
 
 
 class HttpConnection(asyncio.Protocol):
@@ -144,6 +67,15 @@ class HttpConnection(asyncio.Protocol):
             self._deadline_s = self._loop.time() + self._idle_s
             self._transport.resume_reading()
 
+    def hurry(self, response: HttpResponse, seconds: float) -> None:
+        """Let the response end within `seconds`, whatever still comes, or end the connection."""
+        if self._response is not response:
+            return
+        self.resume(response)
+        self._idle_s = 0.0  # what still comes does not move the deadline
+        self._deadline_s = self._loop.time() + seconds
+        self._watch_deadline()
+
     def fail(self, response: HttpResponse, error: GatewayError) -> None:
         """End the connection and the response on it."""
         if self._response is not response:
@@ -170,7 +102,8 @@ class HttpConnection(asyncio.Protocol):
             self.close()  # an engine that speaks unasked cannot be trusted with another request
             return
         self.answered = True
-        self._deadline_s = self._loop.time() + self._idle_s
+        if self._idle_s:
+            self._deadline_s = self._loop.time() + self._idle_s
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -209,6 +142,9 @@ class HttpConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is there, unless it is an interim one (1xx), which the real one follows."""
         status = self._parser.get_status_code()
+        if status < 100 and self._response is not None:
+            self.fail(self._response, UpstreamFailed("the engine's answer is not HTTP"))
+            return
         headers, self._headers = self._headers, {}
         if status >= 200 and self._response is not None:
             self._response.headers = headers

@@ -136,6 +136,9 @@ class WholeResponse:
         body, self._body = self._body, b""
         return body
 
+    def leave(self) -> None:
+        """Nothing is under way."""
+
     def abort(self) -> None:
         """Nothing is under way."""
 
@@ -178,6 +181,10 @@ class StreamedResponse:
                 raise failure from error
             self._end()
             return failure.event()
+
+    def leave(self) -> None:
+        """End the stream: litellm has nothing to reuse."""
+        self.abort()
 
     def abort(self) -> None:
         """Hang up on the provider unless the stream has ended."""

@@ -6,8 +6,6 @@ happened is left in a `Progress`, whoever ends the request, so that settling kno
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from gateway.relay.meter import Meter
 
 ANSWER_BYTES_MAX = 64 * 2**20
-_DRAIN_S = 1.0
 
 _decode_fields = msgspec.json.Decoder(Fields).decode
 
@@ -165,16 +162,8 @@ async def _stream(call: Call, response: UpstreamResponse, sink: Sink, meter: Met
             await sink.write(events)
         raise UpstreamFailed("the engine ended its stream without finishing the answer")
     await sink.end(events + DONE_EVENT)
-    if not response.complete:
-        await _drain(response)
-
-
-async def _drain(response: UpstreamResponse) -> None:
-    """Let the engine end its response, so that the connection can be used again; the client has everything."""
-    with contextlib.suppress(GatewayError, TimeoutError):
-        async with asyncio.timeout(_DRAIN_S):
-            while await response.read():
-                pass
+    # The client has everything: nothing may be waited for any more, or a hang-up now would be taken for one before.
+    response.leave()
 
 
 async def _read_error(response: UpstreamResponse) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from gateway.errors import GatewayError, UpstreamBusy, UpstreamFailed, UpstreamRefused
@@ -10,6 +12,10 @@ from gateway.relay.wire import UNREADABLE
 BODY_BYTES_MAX = 64 * 1024
 MESSAGE_CHARS_MAX = 2000
 RETRY_AFTER_S_MAX = 3600.0
+PARAM_CHARS_MAX = 200
+
+# A code goes into the ledger and into logs: what does not look like one is none.
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 _BUSY = frozenset({429, 529})
 _OURS = {
@@ -75,10 +81,11 @@ def refused(status: int, body: bytes) -> UpstreamRefused:
     """Return the refusal that an engine's error body describes."""
     error = _read(body)
     message = (error.message or "the engine refused the request")[:MESSAGE_CHARS_MAX]
-    code = error.code if isinstance(error.code, str) else None
+    code = error.code if isinstance(error.code, str) and _WORD.fullmatch(error.code) else None
     if code is None and _too_long(message):
         code = "context_length_exceeded"
-    return UpstreamRefused(message, status=status, code=code, kind="invalid_request_error", param=error.param)
+    param = None if error.param is None else error.param[:PARAM_CHARS_MAX]
+    return UpstreamRefused(message, status=status, code=code, kind="invalid_request_error", param=param)
 
 
 def _too_long(message: str) -> bool:

@@ -11,7 +11,9 @@ import msgspec
 
 from gateway.domain.usage import Coverage, TokenUsage
 
-TOKENS_MAX = 10**12
+TOKENS_MAX = 10**8
+"""More than any context: an engine that claims more has miscounted, and believing it would bury a tenant in debt."""
+
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not JSON, not of the expected shape, or nested too deeply."""
 
@@ -41,14 +43,14 @@ class WireUsage(msgspec.Struct):
     completion_tokens_details: CompletionDetails | None = None
 
     def tokens(self) -> TokenUsage | None:
-        """Return the usage, None when it says nothing usable. Parts are cut to what they are part of."""
+        """Return the usage, None when it says nothing usable or possible. Parts are cut to what they are part of."""
         prompt, completion = self.prompt_tokens, self.completion_tokens
         if prompt is None and self.total_tokens is not None:
             prompt = self.total_tokens - (completion or 0)
-        if prompt is None:
+        if prompt is None or max(prompt, completion or 0) > TOKENS_MAX:
             return None
-        prompt = min(max(prompt, 0), TOKENS_MAX)
-        completion = min(max(completion or 0, 0), TOKENS_MAX)
+        prompt = max(prompt, 0)
+        completion = max(completion or 0, 0)
         cached = (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
         reasoning = (self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens) or 0
         return TokenUsage(

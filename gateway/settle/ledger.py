@@ -146,15 +146,18 @@ class Ledger:
         if not opens and not closes:
             return True
         started_s = time.monotonic()
+        rejected = (0, 0)
         try:
             await self._insert(opens, closes)
         except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
             if not _is_about_content(error):
                 self._failed(error)
                 return False
-            if not await self._insert_one_by_one(opens, closes):
+            found = await self._insert_one_by_one(opens, closes)
+            if found is None:
                 return False
-        self._committed(opens, closes, time.monotonic() - started_s)
+            rejected = found
+        self._committed(opens, closes, rejected, time.monotonic() - started_s)
         return True
 
     async def _insert(self, opens: list[Entry], closes: list[Entry]) -> None:
@@ -169,23 +172,25 @@ class Ledger:
                     await connection.execute("SELECT penstock_make_partitions($1, 1)", day)
                 await _insert_rows(connection, opens, closes)
 
-    async def _insert_one_by_one(self, opens: list[Entry], closes: list[Entry]) -> bool:
-        """Postgres refuses a record for its content: find it, keep it in the log, and let the others through."""
-        for entry, group in [
-            *((entry, ([entry], [])) for entry in opens),
-            *((entry, ([], [entry])) for entry in closes),
-        ]:
+    async def _insert_one_by_one(self, opens: list[Entry], closes: list[Entry]) -> tuple[int, int] | None:
+        """Postgres refuses a record for its content: find it, keep it in the log, and let the others through.
+
+        Returns how many of each kind were refused, None when Postgres went away meanwhile.
+        """
+        rejected = [0, 0]
+        for kind, entry in [*((0, entry) for entry in opens), *((1, entry) for entry in closes)]:
             try:
-                await self._insert(*group)
+                await self._insert([entry] if kind == 0 else [], [entry] if kind == 1 else [])
             except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
                 if not _is_about_content(error):
                     self._failed(error)
-                    return False
+                    return None
+                rejected[kind] += 1
                 self._metrics.ledger_rejected.inc()
                 _log.error("ledger_rejected", reason=str(error), record=str(entry.closed or entry.opened))
-        return True
+        return rejected[0], rejected[1]
 
-    def _committed(self, opens: list[Entry], closes: list[Entry], seconds: float) -> None:
+    def _committed(self, opens: list[Entry], closes: list[Entry], rejected: tuple[int, int], seconds: float) -> None:
         for entry in opens:
             self._opens.popleft()
             entry.durable = True
@@ -195,8 +200,8 @@ class Ledger:
             self._closes.popleft()
         self._entries -= len(closes)
         self._metrics.ledger_commit.observe(seconds)
-        self._metrics.ledger_records.labels("open").inc(len(opens))
-        self._metrics.ledger_records.labels("close").inc(len(closes))
+        self._metrics.ledger_records.labels("open").inc(len(opens) - rejected[0])
+        self._metrics.ledger_records.labels("close").inc(len(closes) - rejected[1])
         if self.away:
             self.away = False
             _log.warning("ledger_back", pending=self.pending)

@@ -77,6 +77,11 @@ def _insert(table: str, fields: tuple[str, ...], types: tuple[str, ...], *, firs
 INSERT_OPEN = _insert("usage_open", OpenRecord._fields, _OPEN_TYPES)
 INSERT_CLOSE = _insert("usage_event", CloseRecord._fields, _CLOSE_TYPES)
 
-_CLOSE_AFTER_OPEN = _insert("usage_event", CloseRecord._fields, _CLOSE_TYPES, first=len(_OPEN_TYPES) + 1)
-INSERT_BOTH = f"WITH opened AS ({INSERT_OPEN}) {_CLOSE_AFTER_OPEN}"
+
+def _both() -> str:
+    closes = _insert("usage_event", CloseRecord._fields, _CLOSE_TYPES, first=len(_OPEN_TYPES) + 1)
+    return f"WITH opened AS ({INSERT_OPEN}) {closes}"
+
+
+INSERT_BOTH = _both()
 """Both in one statement, so in one transaction and one round trip: the columns of OPEN, then those of CLOSE."""

@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+END_S_MAX = 10.0
+
+
 @dataclass(frozen=True)
 class Script:
-    """An answer: its body in pieces that are sent one by one. `whole` False: the connection breaks where they end."""
+    """An answer: its body in pieces that are sent one by one. `whole` False: the connection breaks where they end.
+    `end`: the response is ended, after all pieces, only once this is set."""
 
     pieces: tuple[bytes, ...]
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     whole: bool = True
+    end: threading.Event | None = None
 
 
 def json_script(document: object, status: int = 200, **headers: str) -> Script:
@@ -77,6 +82,8 @@ class ScriptedEngine:
                 for piece in script.pieces:
                     self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                     self.wfile.flush()
+                if script.end is not None:
+                    script.end.wait(END_S_MAX)
                 if script.whole:
                     self.wfile.write(b"0\r\n\r\n")
                 else:

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.errors import UpstreamFailed, UpstreamTimeout
 from gateway.providers.http_client import HttpUpstream
-from gateway.providers.http_protocol import BUFFER_BYTES_MAX, HEAD_BYTES_MAX
+from gateway.providers.http_protocol import HEAD_BYTES_MAX
+from gateway.providers.http_response import BUFFER_BYTES_MAX
 from tests.support.raw_server import RawServer
 from tests.support.upstream import CHUNKED, OK, TO_THE_END, answering, asking, fetch, whole
 from tests.support.waiting import wait_until

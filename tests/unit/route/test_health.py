@@ -40,6 +40,9 @@ class Answer:
             return piece
         raise piece
 
+    def leave(self) -> None:
+        """Nothing is left to come."""
+
     def abort(self) -> None:
         """Take note."""
         self.aborted = True
