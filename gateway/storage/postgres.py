@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,12 +23,16 @@ AWAY_ERRORS = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.CannotConnectNowError,
     TimeoutError,
 )
-"""What asyncpg raises when Postgres is not there (refused, cut, starting, stopping, full): not a wrong query."""
+"""What asyncpg raises when Postgres is not there (refused, cut, starting, stopping, full): not a wrong query.
+
+InternalClientError is one of them: asyncpg loses its own track of a connection that is cut between two messages.
+"""
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -50,7 +55,8 @@ async def borrowed(pool: Pool, seconds: float) -> AsyncIterator[PoolProxy]:
         async with Deadline(seconds):
             yield connection
     except BaseException:
-        connection.terminate()
+        with contextlib.suppress(asyncpg.InterfaceError):  # gone already, and out of the pool with that
+            connection.terminate()
         raise
     finally:
         await pool.release(connection)
