@@ -29,10 +29,11 @@ REFRESH_S = 60.0
 QUERY_S_MAX = 5.0
 _SEED_LOCK = 0x7072696365
 
+# Not now(), which is when the transaction began: a seed that waited for another's would not see what that wrote.
 _CURRENT = """
 SELECT DISTINCT ON (model) model, id, input_pico_usd, cached_input_pico_usd, output_pico_usd,
        reasoning_pico_usd, request_pico_usd
-  FROM model_price WHERE effective_from <= now() ORDER BY model, effective_from DESC
+  FROM model_price WHERE effective_from <= clock_timestamp() ORDER BY model, effective_from DESC
 """
 
 _SEED = """
