@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.config import Price
-from gateway.domain.usage import NO_USAGE, TokenUsage
+from gateway.domain.usage import TokenUsage
 from gateway.relay.wire import TOKENS_MAX, CompletionDetails, PromptDetails, WireUsage
 from gateway.settings.rates import USD_MAX, per_token
 from gateway.settle.price import cost
@@ -29,24 +29,27 @@ wire_usages = st.builds(
     st.one_of(st.none(), st.builds(PromptDetails, counts)),
     st.one_of(st.none(), st.builds(CompletionDetails, counts)),
 )
-usages = wire_usages.map(lambda wire: wire.tokens() or NO_USAGE)
+usages = st.tuples(*[st.integers(0, 10**12)] * 2, st.fractions(0, 1), st.fractions(0, 1)).map(
+    lambda drawn: TokenUsage(drawn[0], int(drawn[0] * drawn[2]), drawn[1], int(drawn[1] * drawn[3]))
+)
 
 
 @given(wire_usages)
 def test_whatever_an_engine_reports_is_a_usage(wire: WireUsage) -> None:
     """Parts never exceed what they are part of, nothing is negative, and a count that was said is not lost."""
     usage = wire.tokens()
-    if usage is None:
-        assert wire.prompt_tokens is None
-        assert wire.total_tokens is None
+    completion = wire.completion_tokens or 0
+    prompt = wire.prompt_tokens
+    if prompt is None and wire.total_tokens is not None:
+        prompt = wire.total_tokens - completion
+    if prompt is None or max(prompt, completion) > TOKENS_MAX:
+        assert usage is None, "nothing was said, or nothing that can be believed"
         return
-    assert 0 <= usage.cached <= usage.prompt <= TOKENS_MAX
-    assert 0 <= usage.reasoning <= usage.completion <= TOKENS_MAX
+    assert usage is not None
+    assert (usage.prompt, usage.completion) == (max(prompt, 0), max(completion, 0))
+    assert 0 <= usage.cached <= usage.prompt
+    assert 0 <= usage.reasoning <= usage.completion
     assert usage.uncached + usage.cached == usage.prompt
-    if wire.prompt_tokens is not None and 0 <= wire.prompt_tokens <= TOKENS_MAX:
-        assert usage.prompt == wire.prompt_tokens
-    if wire.completion_tokens is not None and 0 <= wire.completion_tokens <= TOKENS_MAX:
-        assert usage.completion == wire.completion_tokens
 
 
 @given(prices, usages)
