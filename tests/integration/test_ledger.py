@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.dev.postgres import start_postgres
 from gateway.errors import LedgerFull
 from gateway.observe.metrics import Metrics
 from gateway.settle import ledger as ledger_module
@@ -22,6 +23,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from gateway.dev.children import RunningServer
     from gateway.settle.records import OpenRecord
     from gateway.storage.postgres import Pool
 
@@ -227,6 +229,36 @@ async def test_broken_connections_lose_nothing(pool: Pool, postgres_dsn: str, mo
             entries.append(record_event(ledger))
             await wait_until(lambda: not ledger.pending, "all is written")
     assert set(await written_closes(postgres_dsn)) == {each.opened.event_id for each in entries}
+
+
+async def test_while_postgres_is_away_records_wait_and_nobody_else_does(own_postgres: RunningServer) -> None:
+    dsn, folder = own_postgres.address, own_postgres.data.parent.parent
+    pool = await open_pool(dsn, pooled=False, wait_s=PATIENCE_S)
+    async with writing(make_ledger(pool, events_max=3)) as ledger:
+        before = record_event(ledger)
+        await wait_until(lambda: not ledger.pending, "it is written")
+        own_postgres.child.stop()
+        first = ledger.open(open_record())
+        await ledger.hold(first)
+        away = [ledger.away]
+        second = ledger.open(open_record())
+        with pytest.raises(StopIteration):
+            ledger.hold(second).send(None)  # at once: it waits for nothing
+        assert not second.durable
+        record_event(ledger)
+        with pytest.raises(LedgerFull):
+            ledger.open(open_record())
+        for entry in (first, second):
+            ledger.close(entry, close_record(entry.opened))
+        server = await asyncio.to_thread(start_postgres, folder, folder / "logs")
+        with server.child:
+            assert server.address == dsn
+            await wait_until(lambda: not ledger.pending, "all is written")
+            away.append(ledger.away)
+            assert away == [True, False]
+            assert len(await written_opens(dsn)) == 4
+            assert {before.opened.event_id, first.opened.event_id} < set(await written_closes(dsn))
+            pool.terminate()
 
 
 async def test_what_could_not_be_written_is_told_record_by_record(pool: Pool) -> None:
