@@ -1,0 +1,82 @@
+"""Deadlines: over in their time, and not held against an answer that lay in the socket while this process was busy."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.patience import Deadline, done_within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHORT_S = 0.01
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a connection that do not block."""
+    one, other = socket.socketpair()
+    with one, other:
+        one.setblocking(False)
+        yield one, other
+
+
+def keep_the_loop_busy(seconds: float) -> None:
+    """Do what a loop does that has too much to do: nothing else."""
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        pass
+
+
+async def test_what_does_not_come_in_time_is_given_up() -> None:
+    with pytest.raises(TimeoutError):
+        async with Deadline(SHORT_S):
+            await asyncio.Event().wait()
+
+
+async def test_what_comes_in_time_is_not() -> None:
+    async with Deadline(60.0):
+        await asyncio.sleep(0)
+
+
+async def test_an_answer_that_had_come_counts_although_the_loop_was_late(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    one, other = pair
+    async with Deadline(SHORT_S):
+        reading = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(one, 1))
+        await asyncio.sleep(0)
+        other.send(b"x")
+        keep_the_loop_busy(5 * SHORT_S)
+        assert await reading == b"x"
+
+
+async def test_what_fails_inside_fails_as_it_did() -> None:
+    with pytest.raises(KeyError):
+        async with Deadline(60.0):
+            raise KeyError
+    with pytest.raises(asyncio.CancelledError):
+        async with Deadline(60.0):
+            raise asyncio.CancelledError
+
+
+async def test_waiting_for_a_task_leaves_it_running() -> None:
+    gate = asyncio.Event()
+    task = asyncio.ensure_future(gate.wait())
+    assert not await done_within(task, SHORT_S)
+    assert not task.cancelled()
+    gate.set()
+    assert await done_within(task, 60.0)
+    assert task.result()
+
+
+async def test_waiting_for_a_task_says_nothing_of_how_it_ended() -> None:
+    failed = asyncio.get_running_loop().create_future()
+    failed.set_exception(KeyError())
+    assert await done_within(failed, 60.0)
+    assert isinstance(failed.exception(), KeyError)
