@@ -39,7 +39,7 @@ _LATENCY_CHUNKS = 20
 
 SCENARIOS = (
     Scenario(
-        "answers-2k", "saturate", "non-streaming, 2 KB requests, as many as one core takes", EngineSpec(), LoadSpec(512)
+        "answers-2k", "saturate", "non-streaming, 2 KB requests, as many as one core takes", EngineSpec(), LoadSpec(384)
     ),
     Scenario(
         "answers-100k",
