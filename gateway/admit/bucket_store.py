@@ -17,7 +17,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from gateway.admit.bucket import Refusal, UsageVector
-from gateway.admit.redis_batch import Arguments, RedisBatch, Script
+from gateway.admit.redis_batch import RedisBatch
+from gateway.admit.script import Script
 from gateway.errors import LimiterUnavailable
 from gateway.patience import Deadline
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from gateway.admit.policy import BucketSet
     from gateway.observe.metrics import Metrics
+    from gateway.storage.redis_link import Command
 
 SETTLES_WAITING_MAX = 100_000
 """Settles kept for when Redis is back; above it the oldest is dropped and its reservation stands."""
@@ -48,7 +50,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class _Settle:
-    arguments: Arguments
+    arguments: Command
     expires_s: float
 
 
@@ -156,7 +158,7 @@ class BucketStore:
             _log.error("redis_evicts", policy=policy, advice="set maxmemory-policy to noeviction: limits live in Redis")
         self._metrics.redis_noeviction.set(1 if policy == "noeviction" else 0)
 
-    def _settle_arguments(self, key: str, buckets: BucketSet, used: UsageVector, memory_ms: int) -> Arguments:
+    def _settle_arguments(self, key: str, buckets: BucketSet, used: UsageVector, memory_ms: int) -> Command:
         return (
             len(buckets.keys) + 1,
             key,
@@ -166,7 +168,7 @@ class BucketStore:
             memory_ms,
         )
 
-    def _send(self, arguments: Arguments) -> None:
+    def _send(self, arguments: Command) -> None:
         if not self.available:
             self._queue(arguments)
             return
@@ -178,7 +180,7 @@ class BucketStore:
 
         self._batch.call(self._settle, arguments).add_done_callback(done)
 
-    def _queue(self, arguments: Arguments) -> None:
+    def _queue(self, arguments: Command) -> None:
         if len(self._unsettled) == SETTLES_WAITING_MAX:
             self._metrics.settles_dropped.inc()
         self._unsettled.append(_Settle(arguments, time.monotonic() + self._reservation_ttl_s))

@@ -1,4 +1,4 @@
-"""One question to Redis for many requests: scripts called in the same event-loop tick share one pipeline flush.
+"""One question to Redis for many requests: scripts called in the same event-loop tick go out in one flush.
 
 A flush has a deadline. When it is missed or Redis errs, everything that is waiting fails at once with
 LimiterUnavailable, so that nobody waits a deadline after another.
@@ -7,22 +7,21 @@ LimiterUnavailable, so that nobody waits a deadline after another.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from dataclasses import dataclass
-from hashlib import sha1
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+import hiredis
+from redis.exceptions import RedisError
 
 from gateway.errors import LimiterUnavailable
-from gateway.patience import Deadline
+from gateway.patience import Alarm, Deadline
+from gateway.storage.redis_link import Command, RedisLink, open_link
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-    from redis.asyncio.connection import AbstractConnection
+
+    from gateway.admit.script import Script
 
 FLUSHES_MAX = 4
 """Flushes on their way at once, each on a connection of its own; calls made meanwhile gather for the next."""
@@ -33,152 +32,223 @@ CALLS_PER_FLUSH_MAX = 64
 CALLS_WAITING_MAX = 20_000
 
 
-Arguments: TypeAlias = "tuple[str | bytes | int, ...]"
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A Lua script of this package, and the SHA-1 that Redis knows it by."""
-
-    source: str
-    sha1: str
-
-    @classmethod
-    def load(cls, name: str) -> Script:
-        """Read `name`.lua from beside this module, with what the scripts share before it."""
-        package = files("gateway.admit")
-        source = "".join(package.joinpath(f"{part}.lua").read_text("utf-8") for part in ("buckets", name))
-        return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
-
-
 @dataclass(slots=True, eq=False)
 class _ScriptCall:
     script: Script
-    arguments: Arguments
+    arguments: Command
     future: asyncio.Future[Any]
+    deadline_s: float | None = None
+    """Set when Redis is first asked, or first looked for."""
+    sent_again: bool = False
+    """After the connection broke."""
+    reloaded: bool = False
+    """After Redis did not know the script."""
 
-    def command(self) -> Arguments:
+    def command(self) -> Command:
         """Return it as Redis reads it."""
         return ("EVALSHA", self.script.sha1, *self.arguments)
 
+    def resolve(self, answer: Any) -> None:
+        """Hand the answer on, if somebody still waits for it."""
+        if self.future.done():
+            return
+        if isinstance(answer, hiredis.ReplyError):
+            self.future.set_exception(LimiterUnavailable(f"Redis refused: {str(answer).partition(' ')[0]}"))
+        else:
+            self.future.set_result(answer)
+
+    def fail(self, reason: str) -> None:
+        """No answer will come."""
+        if not self.future.done():
+            self.future.set_exception(LimiterUnavailable(f"Redis does not answer: {reason}"))
+
+
+class _Channel:
+    """One connection and the flush that is on its way over it."""
+
+    __slots__ = ("_alarm", "_batch", "_forgotten", "_loading", "calls", "link")
+
+    def __init__(self, batch: RedisBatch) -> None:
+        self._batch = batch
+        self._alarm = Alarm(self._late)
+        self._forgotten: list[_ScriptCall] = []
+        self._loading = 0
+        self.calls: deque[_ScriptCall] = deque()
+        self.link: RedisLink
+
+    def ask(self, calls: list[_ScriptCall], deadline_s: float) -> None:
+        """Send a flush; the channel is free again when all of it is answered."""
+        for call in calls:
+            call.deadline_s = call.deadline_s or deadline_s
+        self.calls.extend(calls)
+        self._alarm.set(calls[0].deadline_s or deadline_s)
+        self.link.send([call.command() for call in calls])
+
+    def answered(self, answer: Any) -> None:
+        """See `Listener`."""
+        if self._loading:
+            self._loading -= 1  # were it refused, the call that needs it would be
+            return
+        if not self.calls:
+            self._batch.failed(self, "it speaks unasked")
+            return
+        call = self.calls.popleft()
+        if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT") and not call.reloaded:
+            call.reloaded = True
+            self._forgotten.append(call)
+        else:
+            call.resolve(answer)
+        if not self.calls:
+            if self._forgotten:
+                self._load()
+            else:
+                self._alarm.stop()
+                self._batch.freed(self)
+
+    def lost(self) -> None:
+        """See `Listener`."""
+        self._batch.lost(self)
+
+    def close(self) -> list[_ScriptCall]:
+        """End the connection; return the calls that have no answer."""
+        self._alarm.close()
+        self.link.close()
+        calls = [*self._forgotten, *self.calls]
+        self._forgotten.clear()
+        self.calls.clear()
+        return calls
+
+    def _load(self) -> None:
+        """Redis was restarted or flushed: tell it the scripts and ask again, in one more round trip."""
+        self.calls.extend(self._forgotten)
+        sources = {call.script.source for call in self._forgotten}
+        self._loading = len(sources)
+        loads: list[Command] = [("SCRIPT", "LOAD", source) for source in sources]
+        self.link.send(loads + [call.command() for call in self._forgotten])
+        self._forgotten.clear()
+
+    def _late(self) -> None:
+        self._batch.failed(self, "late")
+
 
 class RedisBatch:
-    """Runs scripts in shared pipelines, each answered within `timeout_s` or failed."""
+    """Runs scripts in shared flushes, each answered within `timeout_s` or failed."""
 
     def __init__(self, client: Redis, timeout_s: float) -> None:
         self._client = client
         self._timeout_s = timeout_s
         self._waiting: deque[_ScriptCall] = deque()
-        self._flushes: set[asyncio.Task[None]] = set()
         self._scheduled = False
-        self._idle: list[AbstractConnection] = []
+        self._channels: set[_Channel] = set()
+        self._idle: list[_Channel] = []
+        self._connecting: asyncio.Task[None] | None = None
+        self._quiet = asyncio.Event()
+        """Set when nothing waits and nothing is under way; only `close` looks at it."""
+        self._quiet.set()
 
-    def call(self, script: Script, arguments: Arguments) -> asyncio.Future[Any]:
+    def call(self, script: Script, arguments: Command) -> asyncio.Future[Any]:
         """Queue one script call (`arguments` begins with the number of keys) and return its answer to come.
 
         The answer fails with LimiterUnavailable when Redis is late, away, or refuses.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if len(self._waiting) >= CALLS_WAITING_MAX:
             future.set_exception(LimiterUnavailable("too many requests wait for Redis"))
             return future
         self._waiting.append(_ScriptCall(script, arguments, future))
-        if not self._scheduled and len(self._flushes) < FLUSHES_MAX:
-            self._scheduled = True
-            loop.call_soon(self._start_flush)
+        self._quiet.clear()
+        self._flush_soon()
         return future
 
     async def close(self) -> None:
-        """Wait for what was called, at most a deadline for each flush, and give the connections back."""
-        while self._waiting or self._flushes:
-            if self._flushes:
-                await asyncio.wait(self._flushes)
-            else:
-                await asyncio.sleep(0)  # the next flush begins with the loop's next turn
+        """Wait for what was called, at most a deadline for each flush, and end the connections."""
+        await self._quiet.wait()
         while self._idle:
-            await self._client.connection_pool.release(self._idle.pop())
+            self._drop(self._idle.pop())
 
-    def _start_flush(self) -> None:
-        self._scheduled = False
-        if self._waiting and len(self._flushes) < FLUSHES_MAX:
-            calls = [self._waiting.popleft() for _ in range(min(len(self._waiting), CALLS_PER_FLUSH_MAX))]
-            task = asyncio.get_running_loop().create_task(self._flush(calls))
-            self._flushes.add(task)
-            task.add_done_callback(self._flushed)
+    # --- what channels tell
 
-    def _flushed(self, task: asyncio.Task[None]) -> None:
-        self._flushes.discard(task)
-        self._start_flush()
+    def freed(self, channel: _Channel) -> None:
+        """A flush is answered."""
+        self._idle.append(channel)
+        if self._waiting:
+            self._flush_soon()
+        else:
+            self._look_quiet()
 
-    async def _flush(self, calls: list[_ScriptCall]) -> None:
-        try:
-            async with Deadline(self._timeout_s):
-                answers = await self._run(calls)
-        except (RedisError, OSError, TimeoutError) as error:
-            self._fail(calls, error)
-            return
-        except asyncio.CancelledError:
-            self._fail(calls, None)
-            raise
-        for call, answer in zip(calls, answers, strict=True):
-            if call.future.done():
-                continue
-            if isinstance(answer, BaseException):
-                call.future.set_exception(LimiterUnavailable(f"Redis refused: {type(answer).__name__}"))
-            else:
-                call.future.set_result(answer)
+    def lost(self, channel: _Channel) -> None:
+        """A connection broke. Redis, or what stands before it, may have closed what it kept: that is not being away.
 
-    async def _run(self, calls: list[_ScriptCall]) -> list[Any]:
-        """Write all calls at once and read their answers, on a connection that is kept for the next flush.
-
-        The client's own pipeline takes a connection from the pool, checks it and gives it back: at a few requests a
-        second, when each has a flush of its own, that cost more than all else admission does.
+        Scripts may be run again: reserving twice is a no-op, and so is settling twice.
         """
-        if self._idle:
-            # Redis, or what stands before it, may have closed a kept connection. Scripts may be run again: reserving
-            # twice is a no-op, and so is settling twice.
-            with contextlib.suppress(RedisConnectionError):
-                return await self._run_on(self._idle.pop(), calls)
-        return await self._run_on(await self._connect(), calls)
+        if any(call.sent_again for call in channel.calls):
+            self.failed(channel, "it broke the connection off")
+            return
+        for call in reversed(self._drop(channel)):
+            call.sent_again = True
+            self._waiting.appendleft(call)
+        while self._idle:  # what closed one has probably closed the others
+            self._drop(self._idle.pop())
+        if self._waiting:
+            self._flush_soon()
 
-    async def _run_on(self, connection: AbstractConnection, calls: list[_ScriptCall]) -> list[Any]:
+    def failed(self, channel: _Channel, reason: str) -> None:
+        """Redis is away, late, or out of its mind: give up everything that waits for it."""
+        for call in self._drop(channel):
+            call.fail(reason)
+        self._give_up(reason)
+
+    # --- flushes
+
+    def _flush_soon(self) -> None:
+        if not self._scheduled and (self._idle or len(self._channels) < FLUSHES_MAX):
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        deadline_s = asyncio.get_running_loop().time() + self._timeout_s
+        waiting = self._waiting
+        while waiting and self._idle:
+            channel = self._idle.pop()
+            if channel.link.closing:
+                self._drop(channel)
+                continue
+            calls = [waiting.popleft() for _ in range(min(len(waiting), CALLS_PER_FLUSH_MAX))]
+            channel.ask(calls, deadline_s)
+        if waiting and self._connecting is None and len(self._channels) < FLUSHES_MAX:
+            waiting[0].deadline_s = waiting[0].deadline_s or deadline_s
+            self._connecting = asyncio.get_running_loop().create_task(self._connect(waiting[0].deadline_s))
+        self._look_quiet()
+
+    async def _connect(self, deadline_s: float) -> None:
+        channel = _Channel(self)
+        reason: str | None = "no connection"
         try:
-            answers = await _ask(connection, [call.command() for call in calls])
-            missing = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-            if missing:  # Redis was restarted or flushed: load and ask again, in one more round trip
-                sources = {calls[index].script.source for index in missing}
-                loads: list[Arguments] = [("SCRIPT", "LOAD", source) for source in sources]
-                again = await _ask(connection, loads + [calls[index].command() for index in missing])
-                for index, answer in zip(missing, again[len(loads) :], strict=True):
-                    answers[index] = answer
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            await self._client.connection_pool.release(connection)
-            raise
-        self._idle.append(connection)
-        return answers
+            async with Deadline(deadline_s - asyncio.get_running_loop().time()):
+                channel.link = await open_link(self._client, channel)
+            reason = None
+        except (RedisError, OSError, TimeoutError) as error:
+            reason = type(error).__name__
+        finally:
+            self._connecting = None
+            if reason is None:
+                self._channels.add(channel)
+                self.freed(channel)
+            else:
+                self._give_up(reason)
 
-    async def _connect(self) -> AbstractConnection:
-        connection: AbstractConnection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call] # untyped there
-        return connection
-
-    def _fail(self, calls: list[_ScriptCall], error: BaseException | None) -> None:
-        reason = type(error).__name__ if error is not None else "shutting down"
+    def _give_up(self, reason: str) -> None:
         while self._waiting:
-            calls.append(self._waiting.popleft())
-        for call in calls:
-            if not call.future.done():
-                call.future.set_exception(LimiterUnavailable(f"Redis does not answer: {reason}"))
+            self._waiting.popleft().fail(reason)
+        self._look_quiet()
 
+    def _drop(self, channel: _Channel) -> list[_ScriptCall]:
+        self._channels.discard(channel)
+        if channel in self._idle:
+            self._idle.remove(channel)
+        return channel.close()
 
-async def _ask(connection: AbstractConnection, commands: list[Arguments]) -> list[Any]:
-    """Return the commands' answers, refusals as exceptions among them."""
-    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-    answers: list[Any] = []
-    for _ in commands:
-        try:
-            answers.append(await connection.read_response())
-        except ResponseError as refusal:
-            answers.append(refusal)
-    return answers
+    def _look_quiet(self) -> None:
+        if not self._waiting and self._connecting is None and len(self._idle) == len(self._channels):
+            self._quiet.set()

@@ -1,10 +1,9 @@
-"""Connections to Redis: never retrying by themselves, never waiting for long, and packing commands in C."""
+"""Connections to Redis: never retrying by themselves, never waiting for long."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import hiredis
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -12,43 +11,42 @@ from redis.backoff import NoBackoff
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import asyncio
 
 CONNECTIONS_MAX = 8
 CONNECT_S_MIN = 0.25
 
 
-class _PackedInC:
-    """Replaces the client's own packing, which cost 7 % of a request's CPU."""
+class _HandsOver:
+    """Lets a connection's socket be read by another protocol than the client's own, once it is connected."""
 
-    def pack_command(self, *args: Any) -> list[bytes]:
-        return [_packed(args)]
+    _reader: asyncio.StreamReader | None
+    _writer: asyncio.StreamWriter | None
 
-    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
-        return [b"".join([_packed(tuple(command)) for command in commands])]
-
-
-def _packed(args: tuple[Any, ...]) -> bytes:
-    name = args[0]
-    if isinstance(name, str) and " " in name:  # the client writes SCRIPT LOAD as one name
-        args = (*name.split(), *args[1:])
-    packed: bytes = hiredis.pack_command(args)
-    return packed
+    def hand_over(self) -> asyncio.StreamWriter:
+        """Give the connected socket away; this object knows none from then on."""
+        writer, self._writer, self._reader = self._writer, None, None
+        assert writer is not None, "it is connected"
+        return writer
 
 
-class _TcpConnection(_PackedInC, Connection):
+class _TcpConnection(_HandsOver, Connection):
     pass
 
 
-class _TlsConnection(_PackedInC, SSLConnection):
+class _TlsConnection(_HandsOver, SSLConnection):
     pass
 
 
-class _UnixConnection(_PackedInC, UnixDomainSocketConnection):
+class _UnixConnection(_HandsOver, UnixDomainSocketConnection):
     pass
 
 
-_PACKED = {Connection: _TcpConnection, SSLConnection: _TlsConnection, UnixDomainSocketConnection: _UnixConnection}
+_HANDING_OVER = {
+    Connection: _TcpConnection,
+    SSLConnection: _TlsConnection,
+    UnixDomainSocketConnection: _UnixConnection,
+}
 
 
 def open_redis(url: str, timeout_s: float) -> Redis:
@@ -73,5 +71,5 @@ def open_redis(url: str, timeout_s: float) -> Redis:
         )
     except ValueError as error:
         raise ConfigError(f"PENSTOCK_REDIS_URL is not a Redis address: {error}") from None
-    pool.connection_class = _PACKED.get(pool.connection_class, pool.connection_class)
+    pool.connection_class = _HANDING_OVER[pool.connection_class]
     return Redis.from_pool(pool)

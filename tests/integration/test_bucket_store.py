@@ -84,7 +84,7 @@ async def granted(store: BucketStore, of: BucketSet, usage: UsageVector, event_i
 
 async def settled(store: BucketStore) -> None:
     """Wait until nothing is on its way to Redis."""
-    await wait_until(lambda: not store._unsettled and not store._batch._flushes, "all settles are done")
+    await wait_until(lambda: not store._unsettled and store._batch._quiet.is_set(), "all settles are done")
     await store._batch.close()
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import hiredis
 import pytest
 import redis
 
 from gateway.admit import redis_batch
-from gateway.admit.redis_batch import CALLS_PER_FLUSH_MAX, FLUSHES_MAX, RedisBatch, Script
+from gateway.admit.redis_batch import CALLS_PER_FLUSH_MAX, FLUSHES_MAX, RedisBatch
+from gateway.admit.script import Script
 from gateway.errors import LimiterUnavailable
 from gateway.storage.redis import open_redis
 from tests.support.frozen import frozen
@@ -54,14 +56,13 @@ async def test_each_call_gets_its_own_answer(batch: RedisBatch) -> None:
 
 
 async def test_calls_of_one_tick_share_a_flush(batch: RedisBatch) -> None:
+    await batch.call(ECHO, (0, 0))
     calls = [batch.call(ECHO, (0, number)) for number in range(CALLS_PER_FLUSH_MAX)]
     await asyncio.sleep(0)
-    assert len(batch._flushes) == 1
+    assert [len(channel.calls) for channel in batch._channels] == [CALLS_PER_FLUSH_MAX]
     more = [batch.call(ECHO, (0, number)) for number in range(CALLS_PER_FLUSH_MAX * FLUSHES_MAX * 3)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert len(batch._flushes) <= FLUSHES_MAX
     await asyncio.gather(*calls, *more)
+    assert len(batch._channels) <= FLUSHES_MAX
 
 
 async def test_a_script_that_redis_forgot_is_loaded_again(batch: RedisBatch, other: redis.Redis) -> None:
@@ -85,6 +86,43 @@ async def test_connections_that_redis_closed_meanwhile_cost_no_answer(batch: Red
         other.client_kill_filter(_type="normal", skipme=True)
     for number in range(2 * FLUSHES_MAX):
         assert await batch.call(ECHO, (0, number)) == b"%d" % number
+
+
+async def test_a_redis_that_was_restarted_empty_costs_no_answer(batch: RedisBatch, other: redis.Redis) -> None:
+    """The connections are gone and so are the scripts."""
+    assert await batch.call(ECHO, (0, 0)) == b"0"
+    with other:
+        other.script_flush()
+        other.client_kill_filter(_type="normal", skipme=True)
+    assert await asyncio.gather(*(batch.call(ECHO, (0, number)) for number in range(3))) == [b"0", b"1", b"2"]
+
+
+async def test_no_call_is_sent_for_ever() -> None:
+    """Something that greets like Redis and hangs up on every script is away after a second try."""
+    scripts = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal scripts
+        commands = hiredis.Reader()
+        while data := await reader.read(65_536):
+            commands.feed(data)
+            while command := commands.gets():
+                if command[0] == b"EVALSHA":
+                    scripts += 1
+                    writer.close()
+                    return
+                writer.write(b"+OK\r\n")
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        client = open_redis(f"redis://127.0.0.1:{port}?protocol=2", PATIENCE_S)
+        batch = RedisBatch(client, PATIENCE_S)
+        with pytest.raises(LimiterUnavailable, match="broke the connection off"):
+            await batch.call(ECHO, (0,))
+        await batch.close()
+        await client.aclose()
+    assert scripts == 2
 
 
 async def test_a_call_that_is_given_up_leaves_the_others_their_answers(batch: RedisBatch) -> None:
@@ -140,5 +178,5 @@ async def test_closing_waits_for_what_is_under_way(redis_url: str) -> None:
     call = batch.call(ECHO, (0, 1))
     await batch.close()
     assert call.result() == b"1"
-    assert batch._idle == []
+    assert not batch._channels
     await client.aclose()

@@ -15,7 +15,7 @@ from uuid import uuid4
 import msgspec
 
 from gateway.admit.bucket import NOTHING, Bucket, Refusal, UsageVector, reserve, settle
-from gateway.admit.redis_batch import Script
+from gateway.admit.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.patience import Deadline, done_within
+from gateway.patience import Alarm, Deadline, done_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,45 @@ async def test_an_answer_that_had_come_counts_although_the_loop_was_late(
         other.send(b"x")
         keep_the_loop_busy(5 * SHORT_S)
         assert await reading == b"x"
+
+
+async def test_an_alarm_goes_off_at_the_time_set_last() -> None:
+    loop = asyncio.get_running_loop()
+    rang: list[float] = []
+    went_off = asyncio.Event()
+
+    def ring() -> None:
+        rang.append(loop.time())
+        went_off.set()
+
+    alarm = Alarm(ring)
+    begun_s = loop.time()
+    alarm.set(begun_s + 60.0)
+    alarm.set(begun_s + SHORT_S)  # earlier than the timer that runs
+    await went_off.wait()
+    went_off.clear()
+    alarm.set(loop.time() + SHORT_S)
+    until_s = loop.time() + 3 * SHORT_S
+    alarm.set(until_s)  # later
+    await went_off.wait()
+    assert len(rang) == 2
+    assert rang[0] - begun_s < 60.0
+    assert rang[1] >= until_s
+
+
+async def test_a_stopped_alarm_is_silent_until_it_is_set_again() -> None:
+    loop = asyncio.get_running_loop()
+    went_off = asyncio.Event()
+    alarm = Alarm(went_off.set)
+    for end in (alarm.stop, alarm.close):
+        alarm.set(loop.time() + SHORT_S)
+        end()
+        later = asyncio.Event()
+        loop.call_later(3 * SHORT_S, later.set)
+        await later.wait()
+        assert not went_off.is_set()
+    alarm.set(loop.time() + SHORT_S)
+    await went_off.wait()
 
 
 async def test_what_fails_inside_fails_as_it_did() -> None:

@@ -1,0 +1,22 @@
+"""The Lua scripts of this package, as Redis knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script, and the SHA-1 that Redis knows it by."""
+
+    source: str
+    sha1: str
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        """Read `name`.lua from beside this module, with what the scripts share before it."""
+        package = files("gateway.admit")
+        source = "".join(package.joinpath(f"{part}.lua").read_text("utf-8") for part in ("buckets", name))
+        return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
