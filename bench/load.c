@@ -1,11 +1,13 @@
 /* A load client for benchmarks: one thread, epoll, N keep-alive connections sending one request again and again.
  *
  * Closed loop by default: each connection sends its next request when the last one is answered. With --rate it is an
- * open loop: requests are due on a fixed grid, whether or not earlier ones have been answered, and latency counts from
- * the time a request was due, so that a stall in the server is not hidden by the client waiting for it. After a warm-up
- * comes the measured window ("begin" and "end" on stderr mark it, for whoever samples the servers' CPU), then what is
- * in flight is let finish. Prints one JSON object.
+ * open loop: requests are due whether or not earlier ones have been answered, and latency counts from the time a request
+ * was due, so that a stall in the server is not hidden by the client waiting for it. They arrive as a Poisson process
+ * does, the same in each run: on a regular grid every request would meet the answer of the one that was sent a whole
+ * number of steps before. After a warm-up comes the measured window ("begin" and "end" on stderr mark it, for whoever
+ * samples the servers' CPU), then what is in flight is let finish. Prints one JSON object.
  */
+#include "arrivals.h"
 #include "plan.h"
 #include "response.h"
 #include "results.h"
@@ -30,7 +32,8 @@ struct load {
     struct plan plan;
     int epoll, timer;
     uint64_t start_ns, begin_ns, end_ns, give_up_ns, now, armed_ns;
-    uint64_t sent_count; /* open loop: arrivals taken so far; closed loop: connections started so far */
+    uint64_t due_ns, random; /* open loop: when the next request is due */
+    uint64_t sent_count;     /* open loop: arrivals taken so far; closed loop: connections started so far */
     unsigned in_flight;
     bool began, ended;
     double cpu_at_begin_s;
@@ -203,15 +206,21 @@ static void on_readable(struct connection *connection) {
         feed(connection, (size_t)got);
 }
 
-static uint64_t arrival_ns(uint64_t index) {
-    if (load.plan.rate > 0) return load.start_ns + (uint64_t)((double)index * (double)NS_PER_S / load.plan.rate);
-    return load.start_ns + (uint64_t)((double)index * load.plan.ramp_s * (double)NS_PER_S / load.plan.connection_count);
+static uint64_t arrival_ns(void) {
+    if (load.plan.rate > 0) return load.due_ns;
+    double share = (double)load.sent_count / load.plan.connection_count;
+    return load.start_ns + (uint64_t)(share * load.plan.ramp_s * (double)NS_PER_S);
+}
+
+static void count_arrival(void) {
+    load.sent_count++;
+    if (load.plan.rate > 0) load.due_ns += poisson_gap_ns(&load.random, load.plan.rate);
 }
 
 /* Sends what is due. Returns when the next request is due, or 0 when that does not depend on time. */
 static uint64_t send_due(void) {
-    for (;; load.sent_count++) {
-        uint64_t due_ns = arrival_ns(load.sent_count);
+    for (;; count_arrival()) {
+        uint64_t due_ns = arrival_ns();
         bool exhausted = load.plan.rate > 0 ? due_ns >= load.end_ns : load.sent_count >= load.plan.connection_count;
         if (exhausted || (load.plan.rate > 0 && !load.idle)) return 0;
         if (due_ns > load.now) return due_ns;
@@ -238,7 +247,7 @@ static uint64_t keep_time(void) {
         load.results.cpu_s = cpu_seconds() - load.cpu_at_begin_s;
         fputs("end\n", stderr);
     }
-    bool all_sent = load.plan.rate == 0 || arrival_ns(load.sent_count) >= load.end_ns;
+    bool all_sent = load.plan.rate == 0 || arrival_ns() >= load.end_ns;
     if (load.ended && all_sent && load.in_flight == 0) return 0;
     if (load.now >= load.give_up_ns || load.results.errors > load.plan.errors_max) return 0;
     return load.began ? load.ended ? load.give_up_ns : load.end_ns : load.begin_ns;
@@ -264,7 +273,7 @@ static void run(void) {
     }
     load.results.unanswered = load.in_flight;
     if (load.plan.rate > 0)
-        for (; arrival_ns(load.sent_count) < load.end_ns; load.sent_count++) load.results.unanswered++;
+        for (; arrival_ns() < load.end_ns; count_arrival()) load.results.unanswered++;
 }
 
 int main(int argc, char **argv) {
@@ -279,7 +288,7 @@ int main(int argc, char **argv) {
         open_connection(&load.connections[i]);
         if (load.plan.rate > 0) make_idle(&load.connections[i]);
     }
-    load.start_ns = now_ns();
+    load.start_ns = load.due_ns = now_ns();
     load.begin_ns = load.start_ns + (uint64_t)(load.plan.warmup_s * (double)NS_PER_S);
     load.end_ns = load.begin_ns + (uint64_t)(load.plan.seconds * (double)NS_PER_S);
     load.give_up_ns = load.end_ns + (uint64_t)(load.plan.drain_s * (double)NS_PER_S);

@@ -40,7 +40,7 @@ def _build(source: Path, program: Path) -> Path:
     # Built aside and renamed: two runs at once never execute half a program.
     part = program.with_name(f"{program.name}.{os.getpid()}.part")
     done = subprocess.run(
-        [compiler, *FLAGS, "-o", str(part), str(source)],
+        [compiler, *FLAGS, "-o", str(part), str(source), "-lm"],
         capture_output=True,
         text=True,
         timeout=COMPILE_S_MAX,
