@@ -11,13 +11,14 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import msgspec
 import structlog
 from redis.exceptions import RedisError
 
 from gateway.admit.bucket import Refusal, UsageVector
-from gateway.admit.redis_batch import RedisBatch
+from gateway.admit.redis_batch import RedisBatch, ScriptFailed
 from gateway.admit.script import Script
 from gateway.errors import LimiterUnavailable
 from gateway.patience import Deadline
@@ -35,7 +36,8 @@ SETTLES_WAITING_MAX = 100_000
 WITHDRAWAL_MS = 60_000
 _PROBE_INTERVAL_S = 0.25
 _WATCH_S = 1.0
-_PING_S = 1.0
+_PROBE_S = 1.0
+_PROBE_TTL_MS = 1000
 _RETRY_BATCH = 256
 
 _log = structlog.get_logger("penstock.admit")
@@ -68,6 +70,7 @@ class BucketStore:
         self._metrics = metrics
         self._unsettled: deque[_Settle] = deque(maxlen=SETTLES_WAITING_MAX)
         self._wake = asyncio.Event()
+        self._tell_failed_s = 0.0
         self.available = True
 
     async def reserve(self, event_id: str, buckets: BucketSet, usage: UsageVector) -> Granted | Refusal:
@@ -92,6 +95,9 @@ class BucketStore:
                     msgspec.json.encode(usage),
                 ),
             )
+        except ScriptFailed as error:  # it reads everything before it writes, so nothing was taken
+            self._script_failed(error)
+            raise
         except LimiterUnavailable as error:
             self._queue(self._settle_arguments(key, buckets, UsageVector(0, 0, 0, 0), WITHDRAWAL_MS))
             self._trip(error)
@@ -125,7 +131,7 @@ class BucketStore:
                     await self._wake.wait()
             except TimeoutError:
                 if self.available and not await self._answers():
-                    self._trip(LimiterUnavailable("Redis does not answer a ping"))
+                    self._trip(LimiterUnavailable("Redis does not answer a probe"))
                 continue
             await asyncio.sleep(_PROBE_INTERVAL_S)
             if not self.available and not await self._answers():
@@ -174,9 +180,13 @@ class BucketStore:
             return
 
         def done(future: asyncio.Future[object]) -> None:
-            if future.cancelled() or future.exception() is not None:
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, ScriptFailed):
+                self._script_failed(error)
+                self._metrics.settles_dropped.inc()
+            elif future.cancelled() or error is not None:
                 self._queue(arguments)
-                self._trip(future.exception() if not future.cancelled() else None)
+                self._trip(error)
 
         self._batch.call(self._settle, arguments).add_done_callback(done)
 
@@ -192,19 +202,31 @@ class BucketStore:
         waiting = [settle for settle in batch if settle.expires_s > now_s]
         futures = [self._batch.call(self._settle, settle.arguments) for settle in waiting]
         for settle, outcome in zip(waiting, await asyncio.gather(*futures, return_exceptions=True), strict=True):
-            if isinstance(outcome, BaseException):
+            if isinstance(outcome, ScriptFailed):
+                self._script_failed(outcome)
+                self._metrics.settles_dropped.inc()
+            elif isinstance(outcome, BaseException):
                 self._unsettled.append(settle)
                 self._trip(outcome)
         if self._unsettled:
             self._wake.set()
 
     async def _answers(self) -> bool:
+        """Whether Redis does what is asked of it: a ping would be answered by a read-only or full one too."""
+        key = f"pst:{{probe}}:r:{uuid4().hex}"
         try:
-            async with Deadline(_PING_S):
-                await self._client.ping()
+            async with Deadline(_PROBE_S):
+                await self._client.eval(self._reserve.source, 1, key, _PROBE_TTL_MS, "[]", "[0,0,0,0]")
         except (RedisError, OSError, TimeoutError):
             return False
         return True
+
+    def _script_failed(self, error: ScriptFailed) -> None:
+        """One tenant's keys are broken, not Redis: say so now and then; the policy decides for that request."""
+        now_s = time.monotonic()
+        if now_s >= self._tell_failed_s:
+            self._tell_failed_s = now_s + _WATCH_S
+            _log.error("redis_script_failed", reason=str(error))
 
     def _trip(self, error: BaseException | None) -> None:
         self._wake.set()

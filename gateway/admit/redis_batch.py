@@ -7,6 +7,7 @@ LimiterUnavailable, so that nobody waits a deadline after another.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,16 @@ CALLS_PER_FLUSH_MAX = 64
 CALLS_WAITING_MAX = 20_000
 
 
+_UNABLE = re.compile(
+    r"\b(READONLY|OOM|LOADING|BUSY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|NOAUTH|NOPERM|WRONGPASS)\b"
+)
+"""What Redis says when it can run no script, or none that writes. Before version 7 the word stands inside the text."""
+
+
+class ScriptFailed(LimiterUnavailable):
+    """Redis is well, but what this one call found there is not what it wrote: a key of another type, for instance."""
+
+
 @dataclass(slots=True, eq=False)
 class _ScriptCall:
     script: Script
@@ -53,7 +64,7 @@ class _ScriptCall:
         if self.future.done():
             return
         if isinstance(answer, hiredis.ReplyError):
-            self.future.set_exception(LimiterUnavailable(f"Redis refused: {str(answer).partition(' ')[0]}"))
+            self.future.set_exception(_refusal(str(answer)))
         else:
             self.future.set_result(answer)
 
@@ -129,6 +140,11 @@ class _Channel:
 
     def _late(self) -> None:
         self._batch.failed(self, "late")
+
+
+def _refusal(text: str) -> LimiterUnavailable:
+    unable = _UNABLE.search(text)
+    return LimiterUnavailable(f"Redis refuses: {unable[0]}") if unable else ScriptFailed(f"the script failed: {text}")
 
 
 class RedisBatch:

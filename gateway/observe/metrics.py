@@ -133,7 +133,9 @@ class Metrics:
             "penstock_limiter_fallback", "1 while limits are enforced without Redis.", registry=registry
         )
         self.settles_dropped = Counter(
-            "penstock_limiter_settles_dropped", "Settles given up because too many waited for Redis.", registry=registry
+            "penstock_limiter_settles_dropped",
+            "Settles given up: too many waited for Redis, or it found broken keys.",
+            registry=registry,
         )
         self.redis_noeviction = Gauge(
             "penstock_redis_noeviction", "1 when Redis runs with maxmemory-policy noeviction.", registry=registry

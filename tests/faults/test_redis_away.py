@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import redis
@@ -101,3 +101,58 @@ def test_a_replica_starts_without_redis(
     with GatewayProcess(config, postgres_dsn, own_redis.address) as gateway:
         client = gateway.http(tenant.key)
         assert [client.post(CHAT, chat()).status for _ in range(3)] == [200, 200, 429]
+
+
+def test_a_redis_that_cannot_be_written_is_away_until_it_can(
+    engine: EngineProcess, postgres_dsn: str, own_redis: RunningServer, tmp_path: Path
+) -> None:
+    """It answers pings all the while: a replica after a failover, or one that is full and does not evict."""
+    tenant = make_tenant(postgres_dsn, requests_per_minute=100)
+    config = write_config(tmp_path / "penstock.yaml", [engine.url])
+    with (
+        GatewayProcess(config, postgres_dsn, own_redis.address) as gateway,
+        redis.Redis.from_url(own_redis.address) as server,
+    ):
+        client = gateway.http(tenant.key)
+        assert client.post(CHAT, chat()).status == 200
+        server.config_set("maxmemory", "1")
+        assert [client.post(CHAT, chat()).status for _ in range(3)] == [200] * 3
+        wait_for(lambda: gateway.metrics()[FALLBACK] == 1, "the replica limits by itself")
+        probes = commands(server)
+        wait_for(lambda: commands(server) >= probes + 3, "Redis was tried several times")
+        assert gateway.metrics()[FALLBACK] == 1
+        server.config_set("maxmemory", "0")
+        wait_for(lambda: gateway.metrics()[FALLBACK] == 0, "Redis is used again")
+        events = [line["event"] for line in gateway.log_lines()]
+        assert events.count("redis_away") == events.count("redis_back") == 1
+        assert "exception" not in " ".join(events)
+
+
+def test_one_tenants_broken_key_costs_nobody_else_their_limits(
+    engine: EngineProcess, postgres_dsn: str, own_redis: RunningServer, tmp_path: Path
+) -> None:
+    broken, well = (make_tenant(postgres_dsn, requests_per_minute=1) for _ in range(2))
+    config = write_config(tmp_path / "penstock.yaml", [engine.url])
+    with (
+        GatewayProcess(config, postgres_dsn, own_redis.address) as gateway,
+        redis.Redis.from_url(own_redis.address) as server,
+    ):
+        client = gateway.http(broken.key)
+        assert client.post(CHAT, chat()).status == 200
+        keys = [key for key in server.scan_iter("pst:*:b:*") if server.type(key) == b"string"]
+        for key in keys:
+            server.delete(key)
+            server.lpush(key, "not a bucket")
+        # This replica's own count goes on for the one whose keys are broken.
+        assert client.post(CHAT, chat()).status == 429
+        assert [gateway.http(well.key).post(CHAT, chat()).status for _ in range(2)] == [200, 429]
+        assert gateway.metrics()[FALLBACK] == 0
+        events = [line["event"] for line in gateway.log_lines()]
+        assert "redis_script_failed" in events
+        assert "redis_away" not in events
+
+
+def commands(server: redis.Redis) -> int:
+    """Return how many scripts a Redis was asked to run by source."""
+    stats = cast("dict[str, dict[str, int]]", server.info("commandstats"))
+    return stats.get("cmdstat_eval", {}).get("calls", 0)
