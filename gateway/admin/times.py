@@ -36,16 +36,20 @@ def parse_lifetime(text: str, param: str = "expires_in") -> dt.timedelta:
     return duration
 
 
+def is_relative(text: str) -> bool:
+    """Return whether a moment is told by how long ago it is (`7d`), so that it means another one a second later."""
+    return _DURATION.fullmatch(text.strip()) is not None
+
+
 def parse_moment(text: str, now: dt.datetime, param: str) -> dt.datetime:
     """Return a moment in UTC: ISO 8601 (a date is its midnight, no zone is UTC), or `7d` for that long before `now`.
 
     Raises InvalidRequest, naming `param`.
     """
-    text = text.strip()
-    if _DURATION.fullmatch(text):
-        return now - parse_duration(text, param)
     try:
-        moment = dt.datetime.fromisoformat(text)
+        if is_relative(text):
+            return now - parse_duration(text, param)
+        moment = dt.datetime.fromisoformat(text.strip())
         return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
     except (ValueError, OverflowError):
         raise InvalidRequest(f"{param} must look like 2026-08-01, 2026-08-01T12:00Z, 24h or 7d", param=param) from None

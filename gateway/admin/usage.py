@@ -1,4 +1,7 @@
-"""Usage reports: what the ledger says was used, summed by tenant or model, exact to the last pico-USD."""
+"""Usage reports: what the ledger says was used, summed by tenant or model, exact to the last pico-USD.
+
+Nothing is cut off silently: a report is whole, and a page says what the next one starts after.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gateway.admin.organizations import narrowed
 from gateway.admin.times import parse_moment
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, StorageUnavailable
 from gateway.units import PicoUsd, format_usd
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 SINCE_DEFAULT = "24h"
 ROWS_MAX = 10_000
-"""How many rows a report may have: the most expensive ones."""
+"""How many rows a page may have."""
 
 
 class Grouping(StrEnum):
@@ -48,7 +51,7 @@ class Period:
         end = now if until is None else parse_moment(until, now, "until")
         begin = parse_moment(SINCE_DEFAULT, end, "since") if since is None else parse_moment(since, now, "since")
         if begin >= end:
-            raise InvalidRequest("since must lie before until", param="since")
+            raise InvalidRequest("since must lie before until, which is now unless it is given", param="since")
         return cls(begin, end)
 
 
@@ -87,18 +90,63 @@ _NAME = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """Part of a report, ordered by id. `next_after` is what the next page starts after, None on the last one."""
+
+    rows: list[UsageRow]
+    next_after: str | None
+
+
 async def usage_report(
     db: Database, scope: Scope, by: Grouping, period: Period, *, organization: str | None = None
 ) -> list[UsageRow]:
-    """Return what was used within the scope in a period, the most expensive first, at most `ROWS_MAX` rows.
+    """Return all that was used within the scope in a period, the most expensive first.
+
+    It is one statement, so that every row is of the same view of the ledger, however many there are.
 
     Args:
         organization: id or name of one organization to report on. Raises NotFound when it is not within the scope.
     """
     scope = await narrowed(db, scope, organization)
-    rows = await db.fetch(
-        f"""
-        WITH used AS (
+    return await _rows(db, scope, by, period, "ORDER BY cost_pico_usd DESC, requests DESC, text_id")
+
+
+async def usage_page(
+    db: Database,
+    scope: Scope,
+    by: Grouping,
+    period: Period,
+    *,
+    limit: int = ROWS_MAX,
+    after: str | None = None,
+    organization: str | None = None,
+) -> UsagePage:
+    """Return the part of a report that starts after the row with id `after`, of at most `limit` rows.
+
+    Pages are ordered by id, which no request can change: whoever was in the ledger when the first page was read is on
+    exactly one page. Each page tells the ledger as it is then: a request of the period that ends between two pages is
+    counted on the later ones alone. A period whose requests have all ended reads the same at any time.
+
+    Raises InvalidRequest, and NotFound when `organization` is not within the scope.
+    """
+    if not 1 <= limit <= ROWS_MAX:
+        raise InvalidRequest(f"limit must be 1 to {ROWS_MAX}", param="limit")
+    if after is not None and not after.isprintable():
+        raise InvalidRequest("after is not the `next_after` of a page", param="after")
+    scope = await narrowed(db, scope, organization)
+    # Rows without an id come last, so nothing has to start after them. One row more tells whether there is a next page.
+    part = "WHERE $4::text IS NULL OR text_id > $4 OR text_id IS NULL ORDER BY text_id NULLS LAST LIMIT $5"
+    rows = await _rows(db, scope, by, period, part, after, limit + 1)
+    return UsagePage(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
+
+
+async def _rows(
+    db: Database, scope: Scope, by: Grouping, period: Period, part: str, *arguments: object
+) -> list[UsageRow]:
+    """Return the rows of a report that the end of a statement, `part`, asks for. Its parameters start at $4."""
+    statement = f"""
+        WITH summed AS (
             SELECT {_ID[by]} AS id, count(*) AS requests,
                 sum(prompt_tokens)::numeric AS prompt_tokens, sum(cached_tokens)::numeric AS cached_tokens,
                 sum(completion_tokens)::numeric AS completion_tokens, sum(cost_pico_usd)::numeric AS cost_pico_usd,
@@ -106,15 +154,15 @@ async def usage_report(
             FROM usage_event AS event
             WHERE opened_at >= $2 AND opened_at < $3 AND ($1::uuid IS NULL OR organization_id = $1)
             GROUP BY 1
-        )
-        SELECT id::text, {_NAME[by]} AS name, requests, prompt_tokens, cached_tokens, completion_tokens,
+        ), used AS (SELECT *, id::text COLLATE "C" AS text_id FROM summed)
+        SELECT text_id AS id, {_NAME[by]} AS name, requests, prompt_tokens, cached_tokens, completion_tokens,
             cost_pico_usd, estimated
-        FROM used ORDER BY cost_pico_usd DESC, requests DESC, id LIMIT {ROWS_MAX}
-        """,  # noqa: S608 - made of the constants above
-        scope.organization_id,
-        period.since,
-        period.until,
-    )
+        FROM used {part}
+    """  # noqa: S608 - made of the constants above and of what this module passes
+    try:
+        rows = await db.fetch(statement, scope.organization_id, period.since, period.until, *arguments)
+    except TimeoutError as error:
+        raise StorageUnavailable("the report takes too long: ask for a shorter time, or try again later") from error
     return [
         UsageRow(
             id=row["id"],

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -21,52 +20,15 @@ from gateway.admin.database import transaction_on
 from gateway.admin.keys import find_key
 from gateway.admin.routes.context import TRANSACTIONS_MAX, Control
 from gateway.admin.scope import PLATFORM
-from gateway.authenticate.key import ADMIN_PREFIX, Peppers, make_key, parse_key
+from gateway.authenticate.key import ADMIN_PREFIX, make_key, parse_key
 from gateway.errors import Unavailable
+from tests.support.admin_api import PEPPERS, Api, serving
 from tests.support.ledger import write_usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-PEPPERS = Peppers({})
 RESOURCES = ("organizations", "teams", "users", "keys", "limits", "usage")
-
-
-@dataclass(frozen=True)
-class Api:
-    """A caller with an admin key."""
-
-    client: httpx2.AsyncClient
-    admin_key: str
-
-    async def get(self, path: str, **query: str) -> Any:
-        answer = await self.client.get(f"/admin/v1/{path}", params=query)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    async def post(self, path: str, **body: Any) -> Any:
-        answer = await self.client.post(f"/admin/v1/{path}", json=body)
-        assert answer.status_code in {200, 201}, answer.text
-        return answer.json()
-
-    async def refused(self, method: str, path: str, **sent: Any) -> tuple[int, dict[str, Any]]:
-        answer = await self.client.request(method, path if path.startswith("/") else f"/admin/v1/{path}", **sent)
-        assert answer.headers["x-request-id"]
-        body = answer.json()
-        assert set(body) == {"error"}
-        assert set(body["error"]) == {"message", "type", "code", "param"}
-        return answer.status_code, body["error"]
-
-
-@asynccontextmanager
-async def serving(dsn: str) -> AsyncIterator[Api]:
-    async with transaction_on(dsn) as db:
-        admin_key = (await create_admin_credential(db, PLATFORM, PEPPERS)).key
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
-        transport = httpx2.ASGITransport(build_admin_app(lambda: pool, PEPPERS, __version__))
-        headers = {"authorization": f"Bearer {admin_key}"}
-        async with httpx2.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
-            yield Api(client, admin_key)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.admin.database import transaction_on
 from gateway.admin.keys import find_key
+from gateway.admin.page import ROWS_MAX
 from gateway.admin.scope import PLATFORM
 from gateway.authenticate.key import KEY_PREFIX, parse_key
 from tests.support.acme import make_acme
@@ -128,6 +129,21 @@ def test_people_get_tables_without_markup_in_names(penstock: Penstock) -> None:
     assert "bob" in penstock("user", "list").out
     assert "core" in penstock("team", "list").out
     assert "no limits" in penstock("limit", "list").out
+
+
+def test_a_list_of_several_pages_is_whole(penstock: Penstock, postgres_dsn: str) -> None:
+    count = 2 * ROWS_MAX + 1
+
+    async def make() -> None:
+        async with transaction_on(postgres_dsn) as db:
+            await db.execute(
+                "INSERT INTO organization (name) SELECT 'org-' || n FROM generate_series(1, $1) AS n", count
+            )
+
+    asyncio.run(make())
+    names = [organization["name"] for organization in penstock("org", "list", "--json").document]
+    assert len(names) == count
+    assert set(names) == {f"org-{number}" for number in range(1, count + 1)}
 
 
 def test_admin_keys_are_made_listed_and_revoked(penstock: Penstock) -> None:
