@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.edge.completions import request_headers
 from gateway.edge.errors import render
+from gateway.edge.unframed import leave_unframed
 from gateway.errors import BodyTooLarge, GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout, Unavailable
 from gateway.units import new_event_id
 
@@ -172,6 +173,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(HeadersTooLarge(f"the request head is larger than {self.header_bytes_max} bytes"))
             return
         super().on_headers_complete()
+        if self.scope["http_version"] < "1.1":
+            leave_unframed(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""

@@ -273,12 +273,6 @@ def test_a_websocket_is_not_opened(client: Http, connection: RawConnection) -> N
     assert connection.answer().status == 200
 
 
-def test_http_1_0_is_answered_and_closed(client: Http, connection: RawConnection) -> None:
-    connection.send(post(client).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
-    assert connection.answer().status == 200
-    assert connection.closed()
-
-
 def test_an_address_with_a_host_is_understood(client: Http, connection: RawConnection) -> None:
     connection.send(head(client, "http://x/v1/models", method="GET"))
     assert connection.answer().status == 200
