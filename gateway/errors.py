@@ -6,6 +6,9 @@ A message is one sentence for the caller: no key, no prompt text, no address of 
 
 from __future__ import annotations
 
+# What clients try again: HTTP says so of some, and real clients do it with the others (409, 529).
+_TRANSIENT = frozenset({408, 409, 425, 429, 529})
+
 
 class GatewayError(Exception):
     """Base of everything the gateway refuses or fails with.
@@ -27,6 +30,11 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+
+    @property
+    def permanent(self) -> bool:
+        """Whether repeating the same request cannot help."""
+        return 400 <= self.status < 500 and self.status not in _TRANSIENT
 
 
 class InternalError(GatewayError):
@@ -97,6 +105,12 @@ class RequestExceedsLimit(GatewayError):
     """The request is larger than a bucket can ever hold: waiting cannot help, a shorter prompt can."""
 
     status, code, kind = 413, "request_exceeds_limit", "invalid_request_error"
+
+
+class UnsupportedEncoding(GatewayError):
+    """The body is compressed, or otherwise not sent as it is."""
+
+    status, code, kind = 415, "unsupported_encoding", "invalid_request_error"
 
 
 class LimitExceeded(GatewayError):

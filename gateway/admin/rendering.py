@@ -22,7 +22,7 @@ FIELD_CHARS_MAX = 100
 
 def error_response(error: GatewayError) -> JSONResponse:
     """Return the answer that tells an error."""
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = {"x-should-retry": "false"} if error.permanent else {}
     if isinstance(error, InvalidKey):
         headers["www-authenticate"] = "Bearer"
     if error.retry_after_s is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from gateway.domain.call import Call, Endpoint, Fields
-from gateway.errors import BodyTooLarge, InvalidRequest, ModelNotFound, RequestTimeout
+from gateway.errors import BodyTooLarge, InvalidRequest, ModelNotFound, RequestTimeout, UnsupportedEncoding
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -53,8 +53,12 @@ async def read_body(
         BodyTooLarge: it is larger than `bytes_max`, said or sent.
         RequestTimeout: it did not arrive within `timeout_s`.
         InvalidRequest: the length that was said is no number.
+        UnsupportedEncoding: it is compressed.
         Disconnected: the client hung up.
     """
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.lower() != b"identity":
+        raise UnsupportedEncoding("the body must not be compressed: send it as it is, without 'content-encoding'")
     said = _said_length(headers)
     if said is not None and said > bytes_max:
         raise _too_large(bytes_max)

@@ -27,7 +27,6 @@ RETRIED_WORDS = re.compile(
     re.IGNORECASE,
 )
 
-_TRANSIENT = frozenset({408, 409, 425, 429, 529})
 _FIXED_TEXT = {
     400: "the request was refused as it stands",
     401: "the API key is not valid",
@@ -40,16 +39,11 @@ _FIXED_TEXT = {
 Header = tuple[bytes, bytes]
 
 
-def is_permanent(status: int) -> bool:
-    """Whether repeating the same request cannot help."""
-    return 400 <= status < 500 and status not in _TRANSIENT
-
-
 def render(error: GatewayError) -> tuple[bytes, list[Header]]:
     """Return an error's JSON body and its own headers (content type, retry hints, details kept out of the body)."""
     headers: list[Header] = [(b"content-type", b"application/json")]
     body = error_body(error.message, error.kind, error.code, error.param)
-    if is_permanent(error.status):
+    if error.permanent:
         headers.append((b"x-should-retry", b"false"))
         if any(map(_is_retried, (error.message, error.kind, error.code, error.param))):
             detail = f"{error.code}: {error.message}"
@@ -69,7 +63,7 @@ def error_body(message: str, kind: str, code: str, param: str | None) -> bytes:
 
 def error_event(error: GatewayError) -> bytes:
     """Return an error as the last event of a stream, typed by permanence: clients retry `server_error` only."""
-    if not is_permanent(error.status):
+    if not error.permanent:
         body = error_body(error.message, "server_error", error.code, None)
     elif any(map(_is_retried, (error.message, error.kind, error.code, error.param))):
         body = _fixed_body(error, "")

@@ -17,7 +17,7 @@ from gateway.edge.body import Disconnected
 from gateway.edge.completions import Completions, request_headers
 from gateway.edge.models import ListModels, ShowModel
 from gateway.edge.probes import Liveness, Readiness
-from gateway.errors import GatewayError, InternalError, MethodNotAllowed
+from gateway.errors import GatewayError, InternalError, MethodNotAllowed, UnsupportedEncoding
 from gateway.units import new_event_id
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class Surface:
             own = request_headers(event_id)
             if isinstance(error, MethodNotAllowed):
                 own.append((b"allow", _allowed(methods).encode()))
+            elif isinstance(error, UnsupportedEncoding):
+                own.append((b"accept-encoding", b"identity"))
             await send_error(send, error, own)
         except Disconnected:
             self._metrics.refusals.labels("client_disconnected").inc()

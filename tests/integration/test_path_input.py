@@ -5,6 +5,7 @@ Nothing of it is a fault of the gateway's: the stack's own end asserts that the 
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +147,20 @@ def test_a_body_over_the_bound_is_too_large(client: Http) -> None:
     assert_refused(client.post(CHAT, chat("x" * BODY_BYTES_MAX)), 413, "request_too_large")
     padding = b" " * (BODY_BYTES_MAX - len(json.dumps(chat())))
     assert client.post(CHAT, json.dumps(chat()).encode() + padding).status == 200
+
+
+@pytest.mark.parametrize("path", [CHAT, TEXT, VECTORS])
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate, gzip", "gzip, identity", "429", ""])
+def test_a_compressed_body_is_told_what_to_drop(client: Http, path: str, encoding: str) -> None:
+    answer = client.post(path, gzip.compress(json.dumps(chat()).encode()), {"content-encoding": encoding})
+    assert_refused(answer, 415, "unsupported_encoding")
+    assert "'content-encoding'" in answer.error["message"]
+    assert answer.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity"])
+def test_a_body_that_is_said_to_be_as_it_is_is_read(client: Http, encoding: str) -> None:
+    assert client.post(CHAT, chat(), {"content-encoding": encoding}).status == 200
 
 
 def test_doubled_keys_reach_the_engine_once(stack: Stack, client: Http) -> None:

@@ -15,7 +15,6 @@ from gateway.edge.errors import (
     RETRIED_WORDS,
     Header,
     error_event,
-    is_permanent,
     render,
 )
 from gateway.errors import GatewayError, UpstreamRefused
@@ -74,7 +73,7 @@ def retried_by_words(body: bytes) -> bool:
 @example(UpstreamRefused("x", status=404, code="500", kind="server_error", param="429"))
 def test_a_permanent_error_never_looks_like_one_to_retry(error: GatewayError) -> None:
     body, headers = render(error)
-    if not is_permanent(error.status):
+    if not error.permanent:
         assert b"x-should-retry" not in dict(headers)
         return
     assert not retried_by_words(body)
@@ -139,5 +138,5 @@ def test_every_error_has_a_status_and_a_code_that_are_true_to_each_other(error: 
     """A code that is retried on would stand in the body of a permanent error, whatever its message."""
     assert 400 <= error.status <= 599
     assert error.__doc__
-    if is_permanent(error.status):
+    if error("").permanent:
         assert not RETRIED_WORDS.search(f"{error.code} {error.kind}")

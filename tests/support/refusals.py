@@ -28,4 +28,4 @@ def assert_refused(answer: Answer, status: int, code: str, param: str | None = N
     assert UUID(answer.request_id).version == 7
     if status not in TEMPORARY:
         assert not RETRIED_WORDS.search(answer.body.decode()), answer.body
-        assert answer.headers.get("x-should-retry", "false") == "false"
+        assert answer.headers["x-should-retry"] == "false"

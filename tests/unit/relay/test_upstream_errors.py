@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gateway.edge.errors import is_permanent
 from gateway.errors import UpstreamBusy, UpstreamFailed, UpstreamRefused
 from gateway.relay.upstream_errors import MESSAGE_CHARS_MAX, RETRY_AFTER_S_MAX, from_event, from_response
 
@@ -46,7 +45,7 @@ def test_what_the_caller_can_mend_keeps_status_and_words(
     assert isinstance(error, UpstreamRefused)
     assert (error.message, error.code, error.param) == said
     assert (error.status, error.kind) == (status, "invalid_request_error")
-    assert is_permanent(error.status)
+    assert error.permanent
 
 
 @pytest.mark.parametrize(
