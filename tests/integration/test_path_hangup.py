@@ -107,10 +107,14 @@ def asked(stack: Stack, tenant: Tenant, request: dict[str, Any]) -> RawConnectio
     return connection
 
 
-def test_a_hang_up_before_the_first_token_bills_the_prompt(stack: Stack, tenant: Tenant) -> None:
+@pytest.mark.parametrize("how", ["close", "half"])
+def test_a_hang_up_before_the_first_token_bills_the_prompt(stack: Stack, tenant: Tenant, how: str) -> None:
+    """A client that closes its own side only cannot be told from one that is gone: neither will send again."""
     request = chat("word " * 100, stream=True, sim={"ttft_ms": 60_000})
     connection = asked(stack, tenant, request)
-    assert_engine_stops(stack, connection.hang_up)
+    assert_engine_stops(stack, connection.hang_up if how == "close" else connection.half_close)
+    assert how == "close" or connection.read() == b"", "it gets no answer"
+    connection.hang_up()
     row = the_event(stack, tenant)
     assert row["prompt_tokens"] > 50
     assert row["completion_tokens"] == 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.chat import ENDPOINTS, chat, finished
+from tests.support.chat import ENDPOINTS, chat, completion, embedding, finished
 from tests.support.ledger import closed_event, cost_at
 from tests.support.scripted import ScriptedEngine, json_script, stream_script
 from tests.support.stack import Stack, running_stack
@@ -85,6 +85,29 @@ def chunk(delta: dict[str, Any], finish_reason: str | None = None, **fields: Any
     """Return a scripted chunk."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return {"id": "c", "object": "chat.completion.chunk", "model": "sim", "choices": [choice], **fields}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_cached_tokens_of_a_text_completion_are_counted_and_priced(
+    stack: Stack, client: Http, *, streamed: bool
+) -> None:
+    request = completion(f"{streamed} " + "word " * 200, model="coder", stream=streamed)
+    first, second = (closed_event(stack.dsn, finished(client, "/v1/completions", request)) for _ in range(2))
+    assert (first["cached_tokens"], first["coverage"]) == (0, "exact")
+    assert second["prompt_tokens"] == first["prompt_tokens"]
+    assert second["prompt_tokens"] - 16 <= second["cached_tokens"] <= second["prompt_tokens"]
+    assert second["cost_pico_usd"] == cost_at(PRICE, second)
+
+
+def test_cached_tokens_of_an_embedding_are_counted_and_priced(
+    stack: Stack, client: Http, scripted: ScriptedEngine
+) -> None:
+    usage = {"prompt_tokens": 9, "total_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}
+    vector = {"index": 0, "object": "embedding", "embedding": [1.0]}
+    scripted.script = json_script({"object": "list", "model": "sim", "data": [vector], "usage": usage})
+    row = closed_event(stack.dsn, finished(client, "/v1/embeddings", embedding(model="odd")))
+    assert (row["prompt_tokens"], row["cached_tokens"], row["completion_tokens"]) == (9, 4, 0)
+    assert (row["coverage"], row["cost_pico_usd"]) == ("exact", cost_at(PRICE, row))
 
 
 USAGES = [
