@@ -3,28 +3,22 @@
 Only an HMAC of the secret reaches the database. A trigger there tells every replica of a change within a second.
 """
 
-from __future__ import annotations
-
+import datetime as dt
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+from uuid import UUID
 
+import asyncpg
+
+from gateway.admin.database import Database
 from gateway.admin.names import as_id, checked_models, checked_name, quoted
 from gateway.admin.organizations import narrowed
 from gateway.admin.page import FIRST_PAGE, Page
 from gateway.admin.scope import Scope
 from gateway.admin.teams import Team, find_team
 from gateway.admin.users import find_user
-from gateway.authenticate.key import KEY_PREFIX, PUBLIC_ID_CHARS, make_key, parse_key
+from gateway.authenticate.key import KEY_PREFIX, PUBLIC_ID_CHARS, Peppers, make_key, parse_key
 from gateway.errors import Conflict, NotFound
-
-if TYPE_CHECKING:
-    import datetime as dt
-    from uuid import UUID
-
-    import asyncpg
-
-    from gateway.admin.database import Database
-    from gateway.authenticate.key import Peppers
 
 _SELECT = """
     SELECT api_key.id, api_key.public_id, api_key.name,

@@ -4,28 +4,22 @@ A rule is a row of its own per subject and model; what is not given is not limit
 must pass, so a narrower rule never widens a wider one.
 """
 
-from __future__ import annotations
-
+import datetime as dt
 from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING
+from uuid import UUID
 
+import asyncpg
+
+from gateway.admin.database import Database
 from gateway.admin.keys import find_key
 from gateway.admin.names import checked_name
 from gateway.admin.organizations import find_organization, narrowed
 from gateway.admin.page import FIRST_PAGE, Page
+from gateway.admin.scope import Scope
 from gateway.admin.teams import find_team
 from gateway.admin.users import find_user
 from gateway.domain.principal import Level
 from gateway.errors import InvalidRequest, NotFound
-
-if TYPE_CHECKING:
-    import datetime as dt
-    from uuid import UUID
-
-    import asyncpg
-
-    from gateway.admin.database import Database
-    from gateway.admin.scope import Scope
 
 LIMIT_MAX = 10**12
 

@@ -6,12 +6,18 @@ message of one line.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NAME_CHARS_MAX = 200
 MODELS_MAX = 100
+
+T = TypeVar("T")
 
 
 def checked_name(name: str, param: str = "name") -> str:
@@ -50,6 +56,19 @@ def id_and_name(reference: str) -> tuple[UUID | None, str | None]:
     if identifier is not None:
         return identifier, None
     return None, reference if reference.isprintable() and len(reference) <= NAME_CHARS_MAX else None
+
+
+def the_only(rows: Sequence[T], kind: str, reference: str) -> T:
+    """Return the one thing that a reference to a `kind` found, given at most two.
+
+    Raises NotFound, and InvalidRequest when the name occurs in several organizations.
+    """
+    if not rows:
+        raise NotFound(f"no {kind} {quoted(reference)}", param=kind)
+    if len(rows) > 1:
+        message = f"several organizations have a {kind} {quoted(reference)}: name the organization too, or give the id"
+        raise InvalidRequest(message, param=kind)
+    return rows[0]
 
 
 def quoted(reference: str) -> str:

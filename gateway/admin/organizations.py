@@ -1,22 +1,16 @@
 """Organizations: the outermost tenants. Only the platform makes them; each sees itself."""
 
-from __future__ import annotations
-
+import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from uuid import UUID
 
 import asyncpg
 
+from gateway.admin.database import Database
 from gateway.admin.names import checked_name, id_and_name, quoted
 from gateway.admin.page import FIRST_PAGE, Page
+from gateway.admin.scope import Scope
 from gateway.errors import Conflict, NotFound
-
-if TYPE_CHECKING:
-    import datetime as dt
-    from uuid import UUID
-
-    from gateway.admin.database import Database
-    from gateway.admin.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,17 @@
 """Teams: what keys belong to and usage is charged to. Users are members of any number of teams."""
 
-from __future__ import annotations
-
+import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from uuid import UUID
 
 import asyncpg
 
-from gateway.admin.names import checked_name, id_and_name, quoted
+from gateway.admin.database import Database
+from gateway.admin.names import checked_name, id_and_name, quoted, the_only
 from gateway.admin.organizations import find_organization, narrowed
 from gateway.admin.page import FIRST_PAGE, Page
-from gateway.errors import Conflict, InvalidRequest, NotFound
-
-if TYPE_CHECKING:
-    import datetime as dt
-    from uuid import UUID
-
-    from gateway.admin.database import Database
-    from gateway.admin.scope import Scope
+from gateway.admin.scope import Scope
+from gateway.errors import Conflict
 
 _SELECT = """
     SELECT team.id, team.name, team.organization_id, organization.name AS organization, team.created_at
@@ -62,11 +56,7 @@ async def find_team(db: Database, scope: Scope, reference: str, *, organization:
     rows = await db.fetch(
         f"{_SELECT} AND (team.id = $2 OR team.name = $3) LIMIT 2", scope.organization_id, *id_and_name(reference)
     )
-    if not rows:
-        raise NotFound(f"no team {quoted(reference)}", param="team")
-    if len(rows) > 1:
-        raise InvalidRequest(f"several organizations have a team {quoted(reference)}: say which one", param="team")
-    return Team(**rows[0])
+    return Team(**the_only(rows, "team", reference))
 
 
 async def list_teams(

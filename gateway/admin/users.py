@@ -1,25 +1,19 @@
 """Users: people of an organization, members of any number of its teams. A key may be made out to one of them."""
 
-from __future__ import annotations
-
+import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from uuid import UUID
 
 import asyncpg
 
-from gateway.admin.names import checked_name, id_and_name, quoted
+from gateway.admin.database import Database
+from gateway.admin.names import checked_name, id_and_name, quoted, the_only
 from gateway.admin.organizations import find_organization, narrowed
 from gateway.admin.page import FIRST_PAGE, Page
 from gateway.admin.scope import Scope
 from gateway.admin.teams import Team, find_team
-from gateway.errors import Conflict, InvalidRequest, NotFound
-
-if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Sequence
-    from uuid import UUID
-
-    from gateway.admin.database import Database
+from gateway.errors import Conflict, InvalidRequest
 
 TEAMS_MAX = 100
 """How many teams one call may put a user into."""
@@ -95,11 +89,7 @@ async def find_user(db: Database, scope: Scope, reference: str, *, organization:
         scope.organization_id,
         *id_and_name(reference),
     )
-    if not rows:
-        raise NotFound(f"no user {quoted(reference)}", param="user")
-    if len(rows) > 1:
-        raise InvalidRequest(f"several organizations have a user {quoted(reference)}: say which one", param="user")
-    return _user(rows[0])
+    return _user(the_only(rows, "user", reference))
 
 
 async def list_users(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from gateway.admin.database import transaction_on
-from gateway.admin.page import ROWS_MAX, Page
+from gateway.admin.page import FIRST_PAGE, ROWS_MAX, Page
 from gateway.authenticate.key import Peppers
 from gateway.dev.files import read_json
 from gateway.errors import ConfigError
@@ -56,6 +56,22 @@ class Control:
 
         return asyncio.run(connected())
 
+    def every(self, fetch: Callable[[Database, Page], Awaitable[list[L]]]) -> list[L]:
+        """Return all rows of a list that comes in pages: scripts could not tell that some are missing.
+
+        Raises GatewayError, ConfigError.
+        """
+
+        async def pages(db: Database) -> list[L]:
+            page = await fetch(db, FIRST_PAGE)
+            rows = [*page]
+            while len(page) == ROWS_MAX:
+                page = await fetch(db, Page(after=page[-1].id))
+                rows += page
+            return rows
+
+        return self.run(pages)
+
 
 def control(postgres_dsn: str | None) -> Control:
     """Return what to administer, given the value of `--postgres-dsn`. Raises ConfigError saying what to set."""
@@ -78,16 +94,6 @@ def peppers_of(settings: Settings) -> Peppers:
         return Peppers.parse(settings.key_peppers.get_secret_value())
     except ValueError as error:
         raise ConfigError(f"PENSTOCK_KEY_PEPPERS: {error}") from None
-
-
-async def every(fetch: Callable[[Page], Awaitable[list[L]]]) -> list[L]:
-    """Return all rows of a list that comes in pages: scripts could not tell that some are missing."""
-    page = await fetch(Page())
-    rows = [*page]
-    while len(page) == ROWS_MAX:
-        page = await fetch(Page(after=page[-1].id))
-        rows += page
-    return rows
 
 
 def _running_dev(name: str) -> str:

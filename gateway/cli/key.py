@@ -1,6 +1,5 @@
 """`penstock key`: API keys. The text of a key is shown once, when it is made."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,15 +8,15 @@ from gateway.admin.keys import CreatedKey, NewApiKey, create_key, list_keys, rev
 from gateway.admin.limits import LimitValues, Subject, set_limit
 from gateway.admin.scope import PLATFORM
 from gateway.admin.times import parse_lifetime
-from gateway.cli.connect import control, every
-from gateway.cli.options import Json, Organization, PostgresDsn, RequestsPerMinute, TokensPerMinute
-from gateway.cli.output import emit_json, emit_line, emit_table
+from gateway.cli.connect import control
+from gateway.cli.options import ExpiresIn, Json, Organization, PostgresDsn, RequestsPerMinute, TokensPerMinute
+from gateway.cli.output import answer, answer_new_key, answer_rows
 from gateway.domain.principal import Level
 
 if TYPE_CHECKING:
     from gateway.admin.database import Database
 
-app = typer.Typer(help="API keys.", no_args_is_help=True)
+app = typer.Typer(help="API keys.", no_args_is_help=True, add_completion=False)
 
 _Team = Annotated[str, typer.Option("--team", metavar="TEAM", help="Id or name of the team that the key belongs to.")]
 _User = Annotated[
@@ -27,7 +26,6 @@ _User = Annotated[
 _Models = Annotated[
     str | None, typer.Option("--models", metavar="A,B", help="The only models that it may use. Default: all.")
 ]
-_ExpiresIn = Annotated[str | None, typer.Option("--expires-in", metavar="30d", help="How long it is valid: 30d, 12h.")]
 _Name = Annotated[str, typer.Option("--name", help="What it is for, as people will see it in lists.")]
 
 
@@ -39,7 +37,7 @@ def create(
     user: _User = None,
     name: _Name = "",
     models: _Models = None,
-    expires_in: _ExpiresIn = None,
+    expires_in: ExpiresIn = None,
     requests_per_minute: RequestsPerMinute = None,
     tokens_per_minute: TokensPerMinute = None,
     as_json: Json = False,
@@ -64,11 +62,7 @@ def create(
         return made
 
     made = to.run(make)
-    if as_json:
-        emit_json(asdict(made.about) | {"key": made.key})
-    else:
-        emit_line(f"key {made.about.public_id} of team {made.about.team} made; it is shown only now:")
-        emit_line(made.key)
+    answer_new_key(made, f"key {made.about.public_id} of team {made.about.team}", as_json=as_json)
 
 
 @app.command("list")
@@ -80,13 +74,8 @@ def list_(
     postgres_dsn: PostgresDsn = None,
 ) -> None:
     """List the keys, without their secrets."""
-    found = control(postgres_dsn).run(
-        lambda db: every(lambda page: list_keys(db, PLATFORM, page, organization=org, team=team))
-    )
+    found = control(postgres_dsn).every(lambda db, page: list_keys(db, PLATFORM, page, organization=org, team=team))
     found.sort(key=lambda key: (key.organization, key.team, key.created_at))
-    if as_json:
-        emit_json(found)
-        return
     columns = {
         "organization": "organization",
         "team": "team",
@@ -97,7 +86,8 @@ def list_(
         "models": "models",
         "expires": "expires_at",
     }
-    emit_table(columns, found, empty="no keys; make one with: penstock key create --org ORG --team TEAM")
+    empty = "no keys; make one with: penstock key create --org ORG --team TEAM"
+    answer_rows(found, columns, empty=empty, as_json=as_json)
 
 
 @app.command()
@@ -109,7 +99,4 @@ def revoke(
 ) -> None:
     """Revoke a key, for ever: every replica refuses it within a second. Harmless when it is revoked already."""
     revoked = control(postgres_dsn).run(lambda db: revoke_key(db, PLATFORM, key))
-    if as_json:
-        emit_json(revoked)
-    else:
-        emit_line(f"key {revoked.public_id} of team {revoked.team} is revoked")
+    answer(revoked, f"key {revoked.public_id} of team {revoked.team} is revoked", as_json=as_json)

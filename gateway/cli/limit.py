@@ -6,14 +6,16 @@ import typer
 
 from gateway.admin.limits import LimitRule, LimitValues, Subject, clear_limit, list_limits, set_limit
 from gateway.admin.scope import PLATFORM
-from gateway.cli.connect import control, every
+from gateway.cli.connect import control
 from gateway.cli.options import Json, Organization, PostgresDsn, RequestsPerMinute, TokensPerMinute
-from gateway.cli.output import emit_json, emit_line, emit_table, shown
+from gateway.cli.output import answer, answer_rows, shown
 from gateway.domain.principal import Level
 from gateway.errors import InvalidRequest
 
 app = typer.Typer(
-    help="Requests and tokens per minute, at four levels; all that apply must pass.", no_args_is_help=True
+    help="Requests and tokens per minute, at four levels; all that apply must pass.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 _Team = Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Limit a team: id, or name with --org.")]
@@ -59,22 +61,17 @@ def set_(
     values = LimitValues(requests_per_minute, requests_burst, tokens_per_minute, tokens_burst)
     subject = _subject(org, team, user, key)
     rule = control(postgres_dsn).run(lambda db: set_limit(db, PLATFORM, subject, values, model=model))
-    if as_json:
-        emit_json(rule)
-    else:
-        emit_line(_sentence(rule))
+    answer(rule, _sentence(rule), as_json=as_json)
 
 
 @app.command("list")
 def list_(*, org: Organization = None, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
     """List the limits, of one organization or of all."""
-    found = control(postgres_dsn).run(lambda db: every(lambda page: list_limits(db, PLATFORM, page, organization=org)))
+    found = control(postgres_dsn).every(lambda db, page: list_limits(db, PLATFORM, page, organization=org))
     order = list(Level)
     found.sort(key=lambda rule: (rule.organization, order.index(rule.level), rule.subject, rule.model or ""))
-    if as_json:
-        emit_json(found)
-    else:
-        emit_table(_COLUMNS, found, empty="no limits; set one with: penstock limit set --org ORG --tokens-per-minute N")
+    empty = "no limits; set one with: penstock limit set --org ORG --tokens-per-minute N"
+    answer_rows(found, _COLUMNS, empty=empty, as_json=as_json)
 
 
 @app.command()
@@ -91,10 +88,7 @@ def clear(
     """Remove the limit that `set` with the same --org, --team, --user, --key and --model made."""
     subject = _subject(org, team, user, key)
     removed = control(postgres_dsn).run(lambda db: clear_limit(db, PLATFORM, subject, model=model))
-    if as_json:
-        emit_json({"removed": removed})
-    else:
-        emit_line("the limit is removed" if removed else "there was no such limit")
+    answer({"removed": removed}, "the limit is removed" if removed else "there was no such limit", as_json=as_json)
 
 
 def _subject(org: str | None, team: str | None, user: str | None, key: str | None) -> Subject:

@@ -5,7 +5,7 @@ import asyncio
 from gateway.admin.database import transaction_on
 from gateway.cli.connect import direct_address
 from gateway.cli.options import Json, PostgresDsn
-from gateway.cli.output import emit_json, emit_line
+from gateway.cli.output import answer
 from gateway.storage.migrate import upgrade
 
 
@@ -15,10 +15,7 @@ def migrate(*, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
     Uses PENSTOCK_POSTGRES_DIRECT_DSN where a pooler stands before Postgres: locks do not survive one.
     """
     revision = asyncio.run(_migrated(direct_address(postgres_dsn)))
-    if as_json:
-        emit_json({"revision": revision})
-    else:
-        emit_line(f"the database is at revision {revision}")
+    answer({"revision": revision}, f"the database is at revision {revision}", as_json=as_json)
 
 
 async def _migrated(address: str) -> str:

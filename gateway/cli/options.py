@@ -23,6 +23,11 @@ RequiredOrganization: TypeAlias = Annotated[
     str, typer.Option("--org", metavar="ORG", help="Id or name of the organization that it belongs to.")
 ]
 
+ExpiresIn: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--expires-in", metavar="30d", help="How long it is valid: 30d, 12h. Default: until it is revoked."),
+]
+
 RequestsPerMinute: TypeAlias = Annotated[
     int | None, typer.Option("--requests-per-minute", metavar="N", help="How many requests a minute.")
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,10 +16,38 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gateway.admin.credentials import CreatedCredential
+    from gateway.admin.keys import CreatedKey
 
 PIPE_COLUMNS = 1000
 """Width of a table that is not shown on a terminal: nothing is wrapped or cut."""
+
+
+def answer(document: object, sentence: str, *, as_json: bool) -> None:
+    """Write what a command did: the document for scripts, or the sentence for people, exactly as it is."""
+    if as_json:
+        emit_json(document)
+    else:
+        emit_line(sentence)
+
+
+def answer_rows(rows: Sequence[object], columns: Mapping[str, str], *, empty: str, as_json: bool) -> None:
+    """Write a list, as `emit_json` or as `emit_table` does; `empty` is what people read when there is nothing."""
+    if as_json:
+        emit_json(rows)
+    else:
+        emit_table(columns, rows, empty=empty)
+
+
+def answer_new_key(made: CreatedKey | CreatedCredential, what: str, *, as_json: bool) -> None:
+    """Write a key that cannot be shown again, beside what may be told of it at any time."""
+    if as_json:
+        emit_json(asdict(made.about) | {"key": made.key})
+    else:
+        emit_line(f"{what} made; it is shown only now:")
+        emit_line(made.key)
 
 
 def emit_json(document: object) -> None:

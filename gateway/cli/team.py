@@ -7,11 +7,11 @@ import typer
 from gateway.admin.scope import PLATFORM
 from gateway.admin.teams import create_team, list_teams
 from gateway.admin.users import add_member
-from gateway.cli.connect import control, every
+from gateway.cli.connect import control
 from gateway.cli.options import Json, Organization, PostgresDsn, RequiredOrganization
-from gateway.cli.output import emit_json, emit_line, emit_table
+from gateway.cli.output import answer, answer_rows
 
-app = typer.Typer(help="Teams of an organization: what keys belong to.", no_args_is_help=True)
+app = typer.Typer(help="Teams of an organization: what keys belong to.", no_args_is_help=True, add_completion=False)
 
 
 @app.command()
@@ -24,22 +24,16 @@ def create(
 ) -> None:
     """Make a team."""
     made = control(postgres_dsn).run(lambda db: create_team(db, PLATFORM, name, organization=org))
-    if as_json:
-        emit_json(made)
-    else:
-        emit_line(f"team {made.name} of {made.organization} made, id {made.id}")
+    answer(made, f"team {made.name} of {made.organization} made, id {made.id}", as_json=as_json)
 
 
 @app.command("list")
 def list_(*, org: Organization = None, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
     """List the teams, of one organization or of all."""
-    found = control(postgres_dsn).run(lambda db: every(lambda page: list_teams(db, PLATFORM, page, organization=org)))
+    found = control(postgres_dsn).every(lambda db, page: list_teams(db, PLATFORM, page, organization=org))
     found.sort(key=lambda team: (team.organization, team.name))
-    if as_json:
-        emit_json(found)
-    else:
-        columns = {"organization": "organization", "name": "name", "id": "id", "created": "created_at"}
-        emit_table(columns, found, empty="no teams; make one with: penstock team create NAME --org ORG")
+    columns = {"organization": "organization", "name": "name", "id": "id", "created": "created_at"}
+    answer_rows(found, columns, empty="no teams; make one with: penstock team create NAME --org ORG", as_json=as_json)
 
 
 @app.command("add-member")
@@ -53,7 +47,4 @@ def add(
 ) -> None:
     """Make a user a member of a team. Harmless when it is one; answers with the user."""
     member = control(postgres_dsn).run(lambda db: add_member(db, PLATFORM, team=team, user=user, organization=org))
-    if as_json:
-        emit_json(member)
-    else:
-        emit_line(f"user {member.name} is a member of: {', '.join(member.teams)}")
+    answer(member, f"user {member.name} is a member of: {', '.join(member.teams)}", as_json=as_json)

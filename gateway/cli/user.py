@@ -6,11 +6,13 @@ import typer
 
 from gateway.admin.scope import PLATFORM
 from gateway.admin.users import create_user, list_users
-from gateway.cli.connect import control, every
+from gateway.cli.connect import control
 from gateway.cli.options import Json, Organization, PostgresDsn, RequiredOrganization
-from gateway.cli.output import emit_json, emit_line, emit_table
+from gateway.cli.output import answer, answer_rows
 
-app = typer.Typer(help="Users of an organization, members of any number of its teams.", no_args_is_help=True)
+app = typer.Typer(
+    help="Users of an organization, members of any number of its teams.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command()
@@ -27,19 +29,13 @@ def create(
 ) -> None:
     """Make a user."""
     made = control(postgres_dsn).run(lambda db: create_user(db, PLATFORM, name, organization=org, teams=team or ()))
-    if as_json:
-        emit_json(made)
-    else:
-        emit_line(f"user {made.name} of {made.organization} made, id {made.id}")
+    answer(made, f"user {made.name} of {made.organization} made, id {made.id}", as_json=as_json)
 
 
 @app.command("list")
 def list_(*, org: Organization = None, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
     """List the users, of one organization or of all."""
-    found = control(postgres_dsn).run(lambda db: every(lambda page: list_users(db, PLATFORM, page, organization=org)))
+    found = control(postgres_dsn).every(lambda db, page: list_users(db, PLATFORM, page, organization=org))
     found.sort(key=lambda user: (user.organization, user.name))
-    if as_json:
-        emit_json(found)
-    else:
-        columns = {"organization": "organization", "name": "name", "teams": "teams", "id": "id"}
-        emit_table(columns, found, empty="no users; make one with: penstock user create NAME --org ORG")
+    columns = {"organization": "organization", "name": "name", "teams": "teams", "id": "id"}
+    answer_rows(found, columns, empty="no users; make one with: penstock user create NAME --org ORG", as_json=as_json)

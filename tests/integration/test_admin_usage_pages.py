@@ -18,12 +18,12 @@ from gateway.admin.usage import ROWS_MAX, Grouping, Period, UsageRow, usage_page
 from gateway.admin.users import create_user
 from gateway.errors import InvalidRequest
 from tests.support.admin_api import PEPPERS, Api, serving
-from tests.support.command import Penstock
 from tests.support.ledger import write_usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
+
+    from tests.support.command import Penstock
 
 NOW = dt.datetime.now(dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -124,7 +124,7 @@ async def test_the_api_refuses_a_page_of_another_period(api: Api) -> None:
         assert (await api.refused("GET", "usage", params={"limit": limit}))[1]["param"] == "limit"
 
 
-def test_the_command_answers_with_every_row(postgres_dsn: str, tmp_path: Path) -> None:
+def test_the_command_answers_with_every_row(penstock: Penstock, postgres_dsn: str) -> None:
     """More rows than a page may have: scripts add them up, and would not know that some are missing."""
     count = ROWS_MAX + 1
 
@@ -143,7 +143,6 @@ def test_the_command_answers_with_every_row(postgres_dsn: str, tmp_path: Path) -
             )
 
     asyncio.run(write())
-    penstock = Penstock(tmp_path, {"PENSTOCK_POSTGRES_DSN": postgres_dsn})
     period = ["--since", (NOW - 3 * HOUR).isoformat(), "--until", (NOW - HOUR - HOUR / 2).isoformat()]
     rows = penstock("usage", "--by", "model", *period, "--json").document
     assert {row["id"] for row in rows} == {f"model-{number}" for number in range(count)}

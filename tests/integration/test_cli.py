@@ -6,33 +6,16 @@ import asyncio
 import datetime as dt
 from typing import TYPE_CHECKING
 
-import pytest
-
 from gateway.admin.database import transaction_on
 from gateway.admin.keys import find_key
 from gateway.admin.page import ROWS_MAX
 from gateway.admin.scope import PLATFORM
 from gateway.authenticate.key import KEY_PREFIX, parse_key
 from tests.support.acme import make_acme
-from tests.support.command import Penstock
 from tests.support.ledger import write_usage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-PEPPER = "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-
-
-@pytest.fixture
-def penstock(postgres_dsn: str, tmp_path: Path) -> Penstock:
-    """The command, on a fresh database that the environment names."""
-    return Penstock(tmp_path, {"PENSTOCK_POSTGRES_DSN": postgres_dsn, "PENSTOCK_KEY_PEPPERS": PEPPER})
-
-
-@pytest.fixture
-def nowhere(tmp_path: Path) -> Penstock:
-    """The command, with no database configured."""
-    return Penstock(tmp_path, {})
+    from tests.support.command import Penstock
 
 
 def test_create_and_list_answer_ids_and_names(penstock: Penstock) -> None:

@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -15,23 +14,6 @@ from gateway import __version__
 from gateway.cli.lazy import COMMANDS
 from tests.support.acme import make_acme
 from tests.support.command import Outcome, Penstock
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-PEPPER = "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-
-
-@pytest.fixture
-def penstock(postgres_dsn: str, tmp_path: Path) -> Penstock:
-    """The command, on a fresh database that the environment names."""
-    return Penstock(tmp_path, {"PENSTOCK_POSTGRES_DSN": postgres_dsn, "PENSTOCK_KEY_PEPPERS": PEPPER})
-
-
-@pytest.fixture
-def nowhere(tmp_path: Path) -> Penstock:
-    """The command, with no database configured."""
-    return Penstock(tmp_path, {})
 
 
 def assert_error(ended: Outcome, code: int, message: str) -> None:

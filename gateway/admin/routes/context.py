@@ -95,13 +95,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class Shown(BaseModel):
-    """Base of what is answered, read from the service functions' dataclasses."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-
-Row = TypeVar("Row", bound=Shown)
+Row = TypeVar("Row")
 
 
 class Listing(BaseModel, Generic[Row]):
@@ -113,9 +107,7 @@ class Listing(BaseModel, Generic[Row]):
     @classmethod
     def of(cls, rows: list[Any], page: Page) -> Self:
         """Return a page of rows that have an id."""
-        return cls.model_validate(
-            {"data": rows, "next_after": rows[-1].id if len(rows) == page.limit else None}, from_attributes=True
-        )
+        return cls(data=rows, next_after=rows[-1].id if len(rows) == page.limit else None)
 
 
 class ErrorDetail(BaseModel):

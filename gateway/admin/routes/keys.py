@@ -1,26 +1,15 @@
 """API keys over HTTP: list them, make one (its text is answered this once), and revoke one."""
 
-import datetime as dt
-from dataclasses import asdict
-from typing import Annotated, Literal
-from uuid import UUID
+from dataclasses import asdict, dataclass, field
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
-from gateway.admin.keys import NewApiKey, create_key, list_keys, revoke_key
+from gateway.admin.keys import ApiKey, NewApiKey, create_key, list_keys, revoke_key
 from gateway.admin.limits import LimitValues, Subject, set_limit
 from gateway.admin.names import MODELS_MAX
-from gateway.admin.routes.context import (
-    ControlDep,
-    Listing,
-    OrganizationQuery,
-    PageDep,
-    Reference,
-    ScopeDep,
-    Shown,
-    Wanted,
-)
+from gateway.admin.routes.context import ControlDep, Listing, OrganizationQuery, PageDep, Reference, ScopeDep, Wanted
 from gateway.admin.times import parse_lifetime
 from gateway.domain.principal import Level
 
@@ -40,29 +29,11 @@ class NewKey(Wanted):
     tokens_per_minute: int | None = None
 
 
-class KeyShown(Shown):
-    """A key without its secret."""
-
-    id: UUID
-    public_id: str
-    name: str
-    status: Literal["active", "expired", "revoked"]
-    organization_id: UUID
-    organization: str
-    team_id: UUID
-    team: str
-    user_id: UUID | None
-    user: str | None
-    models: list[str] | None
-    expires_at: dt.datetime | None
-    revoked_at: dt.datetime | None
-    created_at: dt.datetime
-
-
-class CreatedKeyShown(KeyShown):
+@dataclass(frozen=True, slots=True)
+class CreatedKeyShown(ApiKey):
     """A key just made; `key` is shown only now."""
 
-    key: str
+    key: str = field(repr=False)
 
 
 @router.get("", operation_id="list_keys")
@@ -72,11 +43,10 @@ async def index(
     page: PageDep,
     organization: OrganizationQuery = None,
     team: Annotated[str | None, Query(max_length=200, description="Id or name of one team.")] = None,
-) -> Listing[KeyShown]:
+) -> Listing[ApiKey]:
     """List keys, without their secrets."""
     async with control.transaction() as db:
-        rows = await list_keys(db, scope, page, organization=organization, team=team)
-    return Listing[KeyShown].of(rows, page)
+        return Listing[ApiKey].of(await list_keys(db, scope, page, organization=organization, team=team), page)
 
 
 @router.post("", status_code=201, operation_id="create_key")
@@ -95,12 +65,11 @@ async def create(control: ControlDep, scope: ScopeDep, wanted: NewKey) -> Create
         made = await create_key(db, scope, control.peppers, new)
         if limits:
             await set_limit(db, scope, Subject(Level.KEY, str(made.about.id)), limits)
-    return CreatedKeyShown.model_validate(asdict(made.about) | {"key": made.key})
+    return CreatedKeyShown(**asdict(made.about), key=made.key)
 
 
 @router.delete("/{key}", operation_id="revoke_key")
-async def revoke(control: ControlDep, scope: ScopeDep, key: Annotated[str, Path(max_length=200)]) -> KeyShown:
+async def revoke(control: ControlDep, scope: ScopeDep, key: Annotated[str, Path(max_length=200)]) -> ApiKey:
     """Revoke a key (id or public id), for ever; harmless when it is revoked already."""
     async with control.transaction() as db:
-        revoked = await revoke_key(db, scope, key)
-    return KeyShown.model_validate(revoked)
+        return await revoke_key(db, scope, key)

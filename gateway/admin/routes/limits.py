@@ -1,23 +1,12 @@
 """Limits over HTTP: list them, set one at any of the four levels, and remove one."""
 
-import datetime as dt
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from gateway.admin.limits import LimitValues, Subject, clear_limit, list_limits, set_limit
-from gateway.admin.routes.context import (
-    ControlDep,
-    Listing,
-    OrganizationQuery,
-    PageDep,
-    Reference,
-    ScopeDep,
-    Shown,
-    Wanted,
-)
+from gateway.admin.limits import LimitRule, LimitValues, Subject, clear_limit, list_limits, set_limit
+from gateway.admin.routes.context import ControlDep, Listing, OrganizationQuery, PageDep, Reference, ScopeDep, Wanted
 from gateway.domain.principal import Level
 
 router = APIRouter(prefix="/limits", tags=["limits"])
@@ -36,23 +25,6 @@ class NewLimit(Wanted):
     tokens_burst: int | None = None
 
 
-class LimitShown(Shown):
-    """A limit. `subject` is a name; `model` null: every model."""
-
-    id: UUID
-    level: Level
-    subject_id: UUID
-    subject: str
-    organization_id: UUID
-    organization: str
-    model: str | None
-    requests_per_minute: int | None
-    requests_burst: int | None
-    tokens_per_minute: int | None
-    tokens_burst: int | None
-    created_at: dt.datetime
-
-
 class Removed(BaseModel):
     """How many limits were removed: 0 or 1."""
 
@@ -62,22 +34,21 @@ class Removed(BaseModel):
 @router.get("", operation_id="list_limits")
 async def index(
     control: ControlDep, scope: ScopeDep, page: PageDep, organization: OrganizationQuery = None
-) -> Listing[LimitShown]:
+) -> Listing[LimitRule]:
     """List limits."""
     async with control.transaction() as db:
-        return Listing[LimitShown].of(await list_limits(db, scope, page, organization=organization), page)
+        return Listing[LimitRule].of(await list_limits(db, scope, page, organization=organization), page)
 
 
 @router.post("", operation_id="set_limit")
-async def set_(control: ControlDep, scope: ScopeDep, wanted: NewLimit) -> LimitShown:
+async def set_(control: ControlDep, scope: ScopeDep, wanted: NewLimit) -> LimitRule:
     """Make or change a limit."""
     values = LimitValues(
         wanted.requests_per_minute, wanted.requests_burst, wanted.tokens_per_minute, wanted.tokens_burst
     )
     subject = Subject(wanted.level, wanted.subject, wanted.organization)
     async with control.transaction() as db:
-        rule = await set_limit(db, scope, subject, values, model=wanted.model)
-    return LimitShown.model_validate(rule)
+        return await set_limit(db, scope, subject, values, model=wanted.model)
 
 
 @router.delete("", operation_id="clear_limit")

@@ -1,12 +1,9 @@
 """Organizations over HTTP: list them, and make one when the caller administers the platform."""
 
-import datetime as dt
-from uuid import UUID
-
 from fastapi import APIRouter
 
-from gateway.admin.organizations import create_organization, list_organizations
-from gateway.admin.routes.context import ControlDep, Listing, PageDep, ScopeDep, Shown, Wanted
+from gateway.admin.organizations import Organization, create_organization, list_organizations
+from gateway.admin.routes.context import ControlDep, Listing, PageDep, ScopeDep, Wanted
 
 router = APIRouter(prefix="/organizations", tags=["organizations"])
 
@@ -17,24 +14,15 @@ class NewOrganization(Wanted):
     name: str
 
 
-class OrganizationShown(Shown):
-    """An organization."""
-
-    id: UUID
-    name: str
-    created_at: dt.datetime
-
-
 @router.get("", operation_id="list_organizations")
-async def index(control: ControlDep, scope: ScopeDep, page: PageDep) -> Listing[OrganizationShown]:
+async def index(control: ControlDep, scope: ScopeDep, page: PageDep) -> Listing[Organization]:
     """List organizations."""
     async with control.transaction() as db:
-        return Listing[OrganizationShown].of(await list_organizations(db, scope, page), page)
+        return Listing[Organization].of(await list_organizations(db, scope, page), page)
 
 
 @router.post("", status_code=201, operation_id="create_organization")
-async def create(control: ControlDep, scope: ScopeDep, wanted: NewOrganization) -> OrganizationShown:
+async def create(control: ControlDep, scope: ScopeDep, wanted: NewOrganization) -> Organization:
     """Make an organization."""
     async with control.transaction() as db:
-        made = await create_organization(db, scope, wanted.name)
-    return OrganizationShown.model_validate(made)
+        return await create_organization(db, scope, wanted.name)
