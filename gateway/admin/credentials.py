@@ -114,5 +114,5 @@ async def _find(db: Database, reference: str) -> AdminCredential:
     known = public_id if public_id.isascii() and public_id.isalnum() else None
     row = await db.fetchrow(f"{_SELECT} WHERE id = $1 OR public_id = $2", as_id(reference), known)
     if row is None:
-        raise NotFound("no admin key with this id", param="key")
+        raise NotFound("no admin key with this id", param="admin_key")
     return AdminCredential(**row)

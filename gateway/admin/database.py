@@ -7,6 +7,8 @@ table.
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -99,8 +101,20 @@ async def _connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
     except ValueError:  # asyncpg's ClientConfigurationError is one; both may quote the address
         raise ConfigError("the address of Postgres cannot be read: postgresql://USER:PASSWORD@HOST/DATABASE") from None
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        reason = _one_line(str(error)) or f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
-        raise StorageUnavailable(f"cannot reach Postgres at {redacted(dsn)}: {reason}") from error
+        raise StorageUnavailable(f"cannot reach Postgres at {redacted(dsn)}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return why there is no connection, and what to look at first."""
+    if isinstance(error, _REFUSED):
+        return f"{_one_line(str(error))}; check user, password and database in its address"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_TIMEOUT_S:.0f} s; check its address, and that it runs there"
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
+        # Numbers above zero are the system's, below it they are of the resolver, which says in words what they mean.
+        words = os.strerror(error.errno) if error.errno > 0 else error.strerror
+        return f"{words}; check its address, and that it runs there"
+    return _one_line(str(error))
 
 
 def _one_line(text: str) -> str:

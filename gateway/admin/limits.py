@@ -54,7 +54,7 @@ class LimitValues:
         for one in fields(self):
             value = getattr(self, one.name)
             if value is not None and not 1 <= value <= LIMIT_MAX:
-                raise InvalidRequest(f"{one.name} must be 1 to {LIMIT_MAX}", param=one.name)
+                raise InvalidRequest(f"{one.name} must be 1 to {LIMIT_MAX:,}", param=one.name)
 
     def __bool__(self) -> bool:
         return any(value is not None for value in astuple(self))

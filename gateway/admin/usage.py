@@ -49,7 +49,7 @@ class Period:
         Raises InvalidRequest, also when the period is empty.
         """
         end = now if until is None else parse_moment(until, now, "until")
-        begin = parse_moment(SINCE_DEFAULT, end, "since") if since is None else parse_moment(since, now, "since")
+        begin = parse_moment(SINCE_DEFAULT, end, "until") if since is None else parse_moment(since, now, "since")
         if begin >= end:
             raise InvalidRequest("since must lie before until, which is now unless it is given", param="since")
         return cls(begin, end)

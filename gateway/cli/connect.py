@@ -82,7 +82,9 @@ def control(postgres_dsn: str | None) -> Control:
 
 def direct_address(postgres_dsn: str | None) -> str:
     """Return the address past any pooler. A given `--postgres-dsn` is meant to be one. Raises ConfigError."""
-    settings = load_settings(postgres_dsn=postgres_dsn, postgres_direct_dsn=postgres_dsn)
+    settings = load_settings(postgres_dsn=postgres_dsn)
+    if postgres_dsn is not None:
+        return settings.require_postgres_dsn()
     if settings.postgres_dsn or settings.postgres_direct_dsn:
         return settings.require_postgres_direct_dsn()
     return _running_dev("postgres_dsn")

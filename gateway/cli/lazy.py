@@ -31,7 +31,14 @@ class LazyCommand:
             target.command()(function)
         command = get_command(target)
         command.name = name
+        for one in (command, *getattr(command, "commands", {}).values()):
+            one.help = _unfolded(one.help or "")
         return command
+
+
+def _unfolded(docstring: str) -> str:
+    """Return a docstring with each paragraph on one line: the terminal's width, not ours, says where it is folded."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
 
 
 _RUN, _TENANTS = "Run a gateway", "Tenants, keys, limits, usage"

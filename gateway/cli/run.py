@@ -5,25 +5,32 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 from typer.main import get_command
 
 from gateway.cli import build_app
-from gateway.errors import ConfigError, GatewayError, InvalidRequest
+from gateway.errors import ConfigError, GatewayError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
+GROUPS: Final = {"organization": "org", "team": "team", "user": "user", "key": "key", "admin_key": "admin-key"}
+"""Which commands list what was not found, by the `param` of the error."""
+
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run `penstock` with these arguments (default: those of the process) and return the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What was done must not end as a fault because the terminal cannot show a tenant's name.
+        sys.stdout.reconfigure(errors="backslashreplace")
     command = get_command(build_app())
     try:
         returned = command.main(args=arguments, prog_name="penstock", standalone_mode=False)
@@ -32,6 +39,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _misused(error)
     except (InvalidRequest, typer.BadParameter) as error:
         return _fail(str(error), MISUSED)
+    except NotFound as error:
+        return _fail(str(error) + _where_to_look(error), FAILED)
     except (GatewayError, ConfigError) as error:
         return _fail(str(error), FAILED)
     except (KeyboardInterrupt, typer.Abort):
@@ -47,12 +56,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _misused(error: typer.TyperException) -> int:
     """Say what is wrong with the call, and how to learn more. A call without a command is answered with the help."""
-    if type(error).__name__ == "NoArgsIsHelpError":
-        typer.echo(error.format_message(), err=True)
+    if type(error).__name__ == "NoArgsIsHelpError":  # shown already
         return MISUSED
     context = getattr(error, "ctx", None)
     hint = f" (see: {context.command_path} --help)" if context is not None else ""
-    return _fail(" ".join(error.format_message().split()).rstrip(".") + hint, error.exit_code)
+    message = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
+    return _fail(message + hint, error.exit_code)
+
+
+def _where_to_look(error: NotFound) -> str:
+    group = GROUPS.get(error.param or "")
+    return f" (see: penstock {group} list)" if group else ""
 
 
 def _fail(message: str, code: int) -> int:
@@ -61,7 +75,9 @@ def _fail(message: str, code: int) -> int:
 
 
 def _fault(error: Exception) -> str:
-    """Name the place of a fault of ours; its text may hold what must not be shown."""
+    """Name the place of a fault of ours; its text may hold what must not be shown. A full disk is none."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"the system refuses: {error.strerror}" + (f": {error.filename}" if error.filename else "")
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "gateway" in frame.filename] or frames
     return (

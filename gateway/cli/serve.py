@@ -8,6 +8,7 @@ import typer
 import uvloop
 
 from gateway.app import serve as serve_gateway
+from gateway.errors import ConfigError
 from gateway.observe.logs import configure_logs
 from gateway.settings import load_settings
 
@@ -15,9 +16,11 @@ from gateway.settings import load_settings
 def serve(
     config: Annotated[Path | None, typer.Option(help="Path of penstock.yaml.", show_default="penstock.yaml")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8080")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to listen on.", show_default="8080")] = None,
     metrics_host: Annotated[str | None, typer.Option(help="Address of the metrics.", show_default="127.0.0.1")] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="Port of the metrics.", show_default="9464")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port of the metrics.", show_default="9464")
+    ] = None,
 ) -> None:
     """Serve one replica of the gateway.
 
@@ -25,6 +28,8 @@ def serve(
     environment or from `settings:` in penstock.yaml, too. SIGTERM lets running streams finish.
     """
     settings = load_settings(config=config, host=host, port=port, metrics_host=metrics_host, metrics_port=metrics_port)
+    if not settings.config.exists():
+        raise ConfigError(f"there is no file {settings.config}: say with --config where penstock.yaml is")
     configure_logs(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve_gateway(settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from decimal import Decimal
 
+import asyncpg
 import pytest
 
 from gateway.admin.database import Database, transaction_on
@@ -15,6 +16,7 @@ from gateway.admin.teams import create_team
 from gateway.admin.usage import Grouping, Period, usage_report
 from gateway.admin.users import create_user
 from gateway.authenticate.key import Peppers
+from gateway.errors import StorageUnavailable
 from tests.support.ledger import write_usage
 
 NOW = dt.datetime.now(dt.UTC)
@@ -101,3 +103,14 @@ async def test_an_organization_sees_its_own_usage_only(postgres_dsn: str) -> Non
         for by in Grouping:
             (row,) = await usage_report(db, Scope(acme.organization_id), by, LAST_DAY)
             assert row.requests == 1
+
+
+async def test_a_report_that_takes_too_long_says_what_to_do(postgres_dsn: str) -> None:
+    impatient = await asyncpg.connect(postgres_dsn, command_timeout=0.1)
+    try:
+        async with transaction_on(postgres_dsn) as db:
+            await db.execute("LOCK TABLE usage_event IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(StorageUnavailable, match="ask for a shorter time"):
+                await usage_report(impatient, PLATFORM, Grouping.ORG, LAST_DAY)
+    finally:
+        await impatient.close()

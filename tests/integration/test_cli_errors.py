@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -27,9 +28,12 @@ def test_a_failure_is_one_line_and_exit_code_1(penstock: Penstock) -> None:
     make_acme(penstock.variables["PENSTOCK_POSTGRES_DSN"])
     for arguments, message in (
         (["org", "create", "acme"], "error: an organization named 'acme' exists already\n"),
-        (["team", "create", "x", "--org", "globex"], "error: no organization 'globex'\n"),
-        (["key", "revoke", "nothing"], "error: no key with this id\n"),
-        (["key", "create", "--team", "core", "--user", "eve"], "error: no user 'eve'\n"),
+        (["team", "create", "core", "--org", "acme"], "a team named 'core' exists already in organization 'acme'\n"),
+        (["team", "create", "x", "--org", "globex"], "error: no organization 'globex' (see: penstock org list)\n"),
+        (["team", "add-member", "web", "bob"], "error: no team 'web' (see: penstock team list)\n"),
+        (["key", "revoke", "nothing"], "error: no key with this id (see: penstock key list)\n"),
+        (["key", "create", "--team", "core", "--user", "eve"], "error: no user 'eve' (see: penstock user list)\n"),
+        (["admin-key", "revoke", "x"], "error: no admin key with this id (see: penstock admin-key list)\n"),
     ):
         assert_error(penstock(*arguments, "--json"), 1, message)
 
@@ -38,13 +42,19 @@ def test_a_failure_is_one_line_and_exit_code_1(penstock: Penstock) -> None:
     ("arguments", "message"),
     [
         (["key", "create", "--team", "core", "--expires-in", "soon"], "--expires-in must look like 30d, 12h or 90m"),
+        (["key", "create", "--team", "core", "--expires-in", "-1d"], "--expires-in must look like 30d, 12h or 90m"),
+        (["key", "create", "--team", "core", "--expires-in", "0d"], "--expires-in is shorter than a minute"),
         (["key", "create", "--team", "core", "--models", ""], "models must not be empty"),
         (["limit", "set", "--org", "acme"], "give at least one of requests_per_minute and tokens_per_minute"),
         (["limit", "set", "--tokens-per-minute", "5"], "say what to limit: --org, --team, --user or --key"),
         (["limit", "set", "--team", "a", "--user", "b", "--tokens-per-minute", "5"], "only one of"),
         (["limit", "set", "--org", "acme", "--tokens-per-minute", "0"], "must be 1 to"),
+        (["limit", "set", "--org", "acme", "--tokens-per-minute", "-5"], "must be 1 to 1,000,000,000,000"),
         (["limit", "set", "--org", "acme", "--tokens-per-minute", "many"], "'--tokens-per-minute'"),
-        (["usage", "--by", "colour"], "'--by'"),
+        (["usage", "--by", "colour"], "value for '--by': 'colour' is not one of 'org', 'team'"),
+        (["usage", "--since", "1h", "--until", "2h"], "since must lie before until"),
+        (["usage", "--until", "0001-01-01"], "until must look like"),
+        (["serve", "--port", "65536"], "'--port'"),
         (["usage", "--since", "someday"], "since must look like"),
         (["org", "create", "a\nb"], "cannot be printed"),
         (["team", "create", "x"], "error: Missing option '--org' (see: penstock team create --help)\n"),
@@ -76,11 +86,16 @@ def test_a_database_that_is_away_is_told_without_its_password(postgres_dsn: str,
             ended = nowhere(*command, "--postgres-dsn", refusing)
             assert (ended.code, ended.out) == (1, "")
             assert "cannot reach Postgres at postgresql://someone:***@127.0.0.1" in ended.err
+            assert "Connection refused; check its address, and that it runs there\n" in ended.err
             assert "hunter2" not in ended.err
         silent.listen()
-        assert "no answer within 4 s" in nowhere("key", "list", "--postgres-dsn", refusing).err
+        assert "no answer within 4 s; check its address" in nowhere("key", "list", "--postgres-dsn", refusing).err
     absent = urlunsplit(urlsplit(postgres_dsn)._replace(path="/no_such_database"))
-    assert "does not exist" in nowhere("key", "list", "--postgres-dsn", absent).err
+    said = nowhere("key", "list", "--postgres-dsn", absent).err
+    assert "does not exist; check user, password and database in its address" in said
+    elsewhere = nowhere("key", "list", "--postgres-dsn", "postgresql://someone@nowhere.invalid/x").err
+    assert "[Errno" not in elsewhere
+    assert elsewhere.endswith("; check its address, and that it runs there\n")
 
 
 @pytest.mark.parametrize(
@@ -95,10 +110,10 @@ def test_a_database_that_is_away_is_told_without_its_password(postgres_dsn: str,
 def test_an_address_that_is_none_is_not_quoted(nowhere: Penstock, address: str) -> None:
     for ended in (
         nowhere("org", "list", "--postgres-dsn", address),
+        nowhere("migrate", "--postgres-dsn", address),
         Penstock(nowhere.folder, {"PENSTOCK_POSTGRES_DSN": address})("org", "list"),
     ):
-        assert ended.code == 1
-        assert ended.err.startswith("error: ")
+        assert_error(ended, 1, "")
         assert "hunter2" not in ended.err
 
 
@@ -140,8 +155,9 @@ def test_help_and_version_and_completion_need_no_database(nowhere: Penstock) -> 
     )
     assert completing().out.split() == ["revoke"]
     bare = nowhere("key")
-    assert bare.code == 2
-    assert "revoke" in bare.out + bare.err
+    assert (bare.code, bare.err) == (2, "")
+    assert "revoke" in bare.out
+    assert "completion" not in bare.out
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -149,6 +165,39 @@ def test_every_command_explains_itself(nowhere: Penstock, name: str) -> None:
     ended = nowhere(name, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert f"penstock {name}" in ended.out
+
+
+def test_a_help_is_folded_where_the_terminal_ends(nowhere: Penstock) -> None:
+    narrow = Penstock(nowhere.folder, {"COLUMNS": "100"})
+    paragraph = narrow("dev", "--help").out.partition("Nothing has")[2].partition("╭")[0]
+    assert all(len(line.rstrip()) > 80 for line in paragraph.rstrip().splitlines()[1:-1])
+
+
+def test_a_file_that_is_not_there_is_asked_for(nowhere: Penstock) -> None:
+    assert_error(nowhere("serve"), 1, "there is no file penstock.yaml: say with --config where penstock.yaml is")
+
+
+def test_a_name_that_the_terminal_cannot_show_is_no_error(penstock: Penstock) -> None:
+    plain = Penstock(penstock.folder, penstock.variables | {"PYTHONIOENCODING": "ascii"})
+    assert plain("org", "create", "größe").out.startswith("organization gr\\xf6\\xdfe made, id ")
+    assert "gr\\xf6\\xdfe" in plain("org", "list").out
+    assert plain("org", "list", "--json").document[0]["name"] == "größe"
+
+
+def test_an_answer_that_cannot_be_written_is_told(penstock: Penstock) -> None:
+    for form in ([], ["--json"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "gateway", "org", "list", *form],
+                env=penstock.environment,
+                cwd=penstock.folder,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                timeout=60,
+                check=False,
+            )
+        assert (done.returncode, done.stderr) == (1, "error: the system refuses: No space left on device\n")
 
 
 def test_a_light_command_does_not_import_the_gateway(penstock: Penstock) -> None:

@@ -118,7 +118,7 @@ def test_a_taken_port_is_told(gateway: GatewayProcess, postgres_dsn: str, redis_
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "No such file"),
+        (None, "there is no file"),
         ("pools: {gpu: {engine: vllm, endpoints: [http://127.0.0.1:1]}}\nmodels: {m: {pool: gpX}}\n", ":2:"),
     ],
 )
