@@ -30,4 +30,4 @@ def dev(
     console.print("Penstock: starting the development environment")
     from gateway.dev.run import run_dev  # noqa: PLC0415 - takes a while to import: a first line comes before
 
-    return run_dev(DevOptions(data_dir, port, metrics_port, engines), console)
+    return run_dev(DevOptions(data_dir, port, metrics_port, engines), console, Console(stderr=True))

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 STOPPED, FAILED, INTERRUPTED = 0, 1, 130
 
 
-def run_dev(options: DevOptions, console: Console) -> int:
+def run_dev(options: DevOptions, console: Console, errors: Console) -> int:
     """Run the development environment until it is told to stop; return the exit code.
 
     0: stopped by Ctrl-C, SIGTERM or SIGHUP once it was ready; 130: stopped before; 1: it could not start, or a part of
-    it ended, and the screen says why.
+    it ended, and `errors` says why.
     """
-    screen = Screen(console)
+    screen = Screen(console, errors)
     # Asked now: a terminal that was closed meanwhile would no longer say that it is one.
     terminal = next((number for number in range(3) if os.isatty(number)), None)
     with stop_signals() as signals, ExitStack() as stack:
@@ -52,7 +52,7 @@ def run_dev(options: DevOptions, console: Console) -> int:
             screen.say("\nStopping …")
             return STOPPED if ready else INTERRUPTED
         except (DevServerError, ConfigError, GatewayError, OSError) as error:
-            screen.say(f"error: {error}", style="red")
+            screen.fail(error)
             return FAILED
         finally:
             signals.disarm()  # what follows takes everything down and must not be interrupted

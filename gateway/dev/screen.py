@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 
 class Screen:
-    """Writes to a Rich console; a terminal that was closed meanwhile is no reason to fail."""
+    """Writes to a Rich console, errors to another; a terminal that was closed meanwhile is no reason to fail."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, errors: Console) -> None:
         self._console = console
+        self._errors = errors
 
     @contextmanager
     def step(self, doing: str) -> Iterator[None]:
@@ -44,6 +45,11 @@ class Screen:
         """Write one line as it is."""
         with suppress(OSError):
             self._console.print(Text(line, style=style), soft_wrap=True, highlight=False)
+
+    def fail(self, error: BaseException) -> None:
+        """Say why it ends."""
+        with suppress(OSError):
+            self._errors.print(Text(f"error: {error}", style="red"), soft_wrap=True, highlight=False)
 
     def ready(self, running: Stack, *, elapsed_s: float, logs: Path) -> None:
         """Show how to use what runs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 _SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
@@ -19,8 +19,8 @@ def redacted(url: str) -> str:
     """Return an address for people: user and host, without password and without query."""
     parts = urlsplit(url)
     if "@" not in parts.netloc:
-        return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+        return f"{parts.scheme}://{parts.netloc}{parts.path}"
     credentials, _, host = parts.netloc.rpartition("@")
     user = credentials.partition(":")[0]
     netloc = f"{user}:***@{host}" if ":" in credentials else f"{user}@{host}"
-    return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+    return f"{parts.scheme}://{netloc}{parts.path}"

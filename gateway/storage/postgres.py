@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
+import structlog
 
 from gateway.errors import StorageUnavailable
 from gateway.patience import Deadline
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 POOL_SIZE_MAX = 8
 CONNECT_TIMEOUT_S = 5.0
+
+_log = structlog.get_logger("penstock.storage")
 
 AWAY_ERRORS = (
     OSError,
@@ -81,6 +84,7 @@ async def open_pool(dsn: str, *, pooled: bool, wait_s: float) -> Pool:
         StorageUnavailable: Postgres did not answer within `wait_s`.
     """
     deadline_s = asyncio.get_running_loop().time() + wait_s
+    told = False
     while True:
         try:
             return await asyncpg.create_pool(
@@ -97,6 +101,9 @@ async def open_pool(dsn: str, *, pooled: bool, wait_s: float) -> Pool:
         except AWAY_ERRORS as error:
             if asyncio.get_running_loop().time() >= deadline_s:
                 raise StorageUnavailable(f"Postgres at {redacted(dsn)} does not answer: {error}") from error
+            if not told:
+                told = True
+                _log.warning("postgres_away", address=redacted(dsn), reason=str(error), waiting_s=wait_s)
         except asyncpg.PostgresError as error:
             raise StorageUnavailable(f"Postgres at {redacted(dsn)} refuses: {error}") from error
         await asyncio.sleep(0.5)

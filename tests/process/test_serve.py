@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.dev.files import free_port
 from tests.support.chat import chat
+from tests.support.command import Penstock
 from tests.support.gateway import GatewayProcess, write_config
 from tests.support.http import DONE
 from tests.support.ledger import all_closed, closed_event
@@ -146,6 +148,25 @@ def test_a_database_that_is_not_migrated_is_told(
     ended = serve(f"--config={config}", postgres_dsn=empty_postgres_dsn, redis_url=redis_url)
     assert ended.returncode == 1
     assert "penstock migrate" in ended.stderr
+
+
+def test_a_replica_that_waits_for_postgres_says_so(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "penstock.yaml", ["http://127.0.0.1:1"])
+    variables = {
+        "PENSTOCK_POSTGRES_DSN": f"postgresql://gateway:hush@127.0.0.1:{free_port()}/penstock",
+        "PENSTOCK_REDIS_URL": "redis://127.0.0.1:1",
+    }
+    argv = [sys.executable, "-m", "gateway", "serve", f"--config={config}", "--port=0", "--metrics-port=0"]
+    with subprocess.Popen(
+        argv, env=Penstock(tmp_path, variables).environment, stdout=subprocess.PIPE, text=True
+    ) as replica:
+        assert replica.stdout is not None
+        try:
+            said = next(line for line in replica.stdout if "postgres_away" in line)
+        finally:
+            replica.kill()
+    assert "hush" not in said
+    assert json.loads(said)["waiting_s"] > 0
 
 
 def test_a_changed_file_is_picked_up_and_an_invalid_one_refused(

@@ -55,7 +55,9 @@ def engine(
     try:
         listener = bind(host, port) if listen_fd is None else socket.socket(fileno=listen_fd)
     except OSError as error:
-        Console(stderr=True).print(f"cannot serve on {host}:{port}: {error.strerror}", style="red", soft_wrap=True)
+        Console(stderr=True).print(
+            f"error: cannot serve on {host}:{port}: {error.strerror}", style="red", soft_wrap=True
+        )
         raise typer.Exit(1) from error
     address = listener.getsockname()
     shown_host = f"[{address[0]}]" if ":" in address[0] else address[0]

@@ -36,7 +36,7 @@ class ClosedTerminal(io.StringIO):
 def shown(*, ours: bool, **console: object) -> str:
     """Return what a console of some kind shows when everything is ready."""
     output = io.StringIO()
-    screen = Screen(Console(file=output, width=40, **console))  # type: ignore[arg-type]  # passed through
+    screen = Screen(Console(file=output, width=40, **console), Console(stderr=True))  # type: ignore[arg-type]  # passed through
     with screen.step("Doing something"):
         pass
     screen.ready(Stack(INFO, ours, ()), elapsed_s=1.25, logs=Path("/data/logs"))
@@ -64,14 +64,20 @@ def test_a_terminal_gets_colour_and_the_same_lines() -> None:
 
 def test_a_database_outside_of_the_data_directory_is_pointed_out() -> None:
     output = io.StringIO()
-    screen = Screen(Console(file=output))
+    screen = Screen(Console(file=output), Console(file=output))
     for data in (Path("/data/postgres/data"), Path("/var/lib/penstock-dev/data-1/data")):
         screen.ready(Stack(INFO, True, (), data), elapsed_s=1.25, logs=Path("/data/logs"))
     assert output.getvalue().count("Database ") == 1
 
 
+def test_errors_go_to_a_console_of_their_own() -> None:
+    output, errors = io.StringIO(), io.StringIO()
+    Screen(Console(file=output), Console(file=errors)).fail(ValueError("[red] is taken"))
+    assert (output.getvalue(), errors.getvalue()) == ("", "error: [red] is taken\n")
+
+
 def test_a_closed_terminal_is_no_reason_to_fail() -> None:
-    screen = Screen(Console(file=ClosedTerminal()))
+    screen = Screen(Console(file=ClosedTerminal()), Console(file=ClosedTerminal()))
     screen.say("Stopping …")
     screen.ready(Stack(INFO, True, ()), elapsed_s=1.25, logs=Path("/data/logs"))
 
