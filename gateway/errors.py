@@ -157,6 +157,14 @@ class UpstreamFailed(GatewayError):
     status, code, kind = 502, "upstream_error", "server_error"
 
 
+class UpstreamUnreachable(UpstreamFailed):
+    """No connection to the engine could be made: it knows nothing of the request."""
+
+
+class UpstreamStale(UpstreamFailed):
+    """A kept connection broke before a byte of an answer: the engine had closed it, or has died of the request."""
+
+
 class Unavailable(GatewayError):
     """The gateway cannot serve this now."""
 
@@ -203,6 +211,10 @@ class UpstreamTimeout(GatewayError):
     """The engine did not answer in time."""
 
     status, code, kind = 504, "upstream_timeout", "server_error"
+
+
+class UpstreamConnectTimeout(UpstreamTimeout):
+    """The engine did not accept a connection in time: it knows nothing of the request."""
 
 
 class ConfigError(Exception):

@@ -16,6 +16,7 @@ class AttemptOutcome(StrEnum):
 
     OK = "ok"
     FAILED = "failed"  # unreachable, broke off, 5xx: counts against its health
+    STALE = "stale"  # a kept connection had ended: says nothing about the engine, which may be tried again
     BUSY = "busy"  # 429: load, not failure
     REFUSED = "refused"  # 4xx: the request was wrong, the engine is fine
     ABANDONED = "abandoned"  # the client went away: says nothing about the engine

@@ -56,7 +56,9 @@ class UpstreamConnection(Protocol):
         Cancelling this hangs up on the engine.
 
         Raises:
-            UpstreamFailed: no connection, or it broke before a response.
+            UpstreamUnreachable, UpstreamConnectTimeout: no connection; the engine has not seen the request.
+            UpstreamStale: a kept connection broke before a response. The next one will be a new one.
+            UpstreamFailed: the connection broke before a response.
             UpstreamTimeout: no response within `first_byte_s`.
         """
         ...

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gateway.errors import UpstreamFailed, UpstreamTimeout
+from gateway.errors import UpstreamConnectTimeout, UpstreamFailed, UpstreamStale, UpstreamUnreachable
 from gateway.providers.http_protocol import HttpConnection
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class HttpUpstream:
     async def send(self, request: UpstreamRequest) -> HttpResponse:
         """Send a request; see `UpstreamConnection.send`.
 
-        A kept connection may have been closed by the engine at this very moment: when it breaks before a single byte
-        of an answer, the request goes out once more, on a new connection.
+        A kept connection may have been closed by the engine at this very moment. Or the engine has worked on the
+        request and died: from here the two look alike, so whether it is sent again is not decided here.
         """
         head = b"%b %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
             request.method,
@@ -56,11 +56,13 @@ class HttpUpstream:
             response = connection.start(head, request)
             try:
                 await response.head()
-            except UpstreamFailed:
+            except UpstreamFailed as error:
                 if connection.answered:
                     raise
-            else:
-                return response
+                while self._idle:  # as old as the one that broke, or older
+                    self._idle.pop().close()
+                raise UpstreamStale(error.message) from None
+            return response
         connection = await self._connect()
         response = connection.start(head, request)
         await response.head()
@@ -106,11 +108,11 @@ class HttpUpstream:
                     server_hostname=self._host if self._tls else None,
                 )
         except TimeoutError:
-            raise UpstreamTimeout("the engine does not accept connections in time") from None
+            raise UpstreamConnectTimeout("the engine does not accept connections in time") from None
         except OSError as error:
-            raise UpstreamFailed("the engine cannot be reached") from error
+            raise UpstreamUnreachable("the engine cannot be reached") from error
         if connection.closed:
-            raise UpstreamFailed("the engine broke the connection off")
+            raise UpstreamUnreachable("the engine broke the connection off")
         self._open.add(connection)
         return connection
 

@@ -16,6 +16,7 @@ class Meter:
     """What is known so far of one request's usage."""
 
     __slots__ = (
+        "_before_s",
         "_choices",
         "_finished",
         "_seen",
@@ -29,6 +30,8 @@ class Meter:
     def __init__(self, choices: int) -> None:
         self._choices = choices
         self.sent_s: float | None = None
+        """When an engine that may have computed was given the request last."""
+        self._before_s: float | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -42,7 +45,11 @@ class Meter:
 
     def sent(self, now_s: float) -> None:
         """The engine is being given the request: from now on it may compute. Monotonic seconds."""
-        self.sent_s = now_s
+        self._before_s, self.sent_s = self.sent_s, now_s
+
+    def declined(self) -> None:
+        """This engine said no before it began, or never saw the request: it has computed nothing."""
+        self.sent_s = self._before_s
 
     def count(self, answer: Answer, now_s: float) -> None:
         """Take in a chunk or a whole answer that arrived at `now_s`, monotonic seconds."""
@@ -84,14 +91,16 @@ class Meter:
 
         The engine's word counts where it was given. Otherwise the prompt is estimated, and the completion counted from
         what went by; an answer that was to come whole and that nobody waited for is estimated from the time the engine
-        had, at `output_per_s`, up to `output_estimate_max`. A request that no engine saw, or that failed before
-        anything was generated, used nothing.
+        had, at `output_per_s`, up to `output_estimate_max`. A request that no engine began on used nothing, exactly.
+        One that failed before anything came is not charged either, but what engines did until then is not known.
         """
         if self._usage is not None:
             exact = status is Status.OK
             return self._usage if exact else replace(self._usage, coverage=Coverage.ESTIMATED)
-        if self.sent_s is None or (status is Status.UPSTREAM_ERROR and not self.completion_tokens):
+        if self.sent_s is None:
             return NO_USAGE
+        if status is Status.UPSTREAM_ERROR and not self.completion_tokens:
+            return replace(NO_USAGE, coverage=Coverage.ESTIMATED)
         completion = self.completion_tokens
         if not streamed and not completion and status is not Status.OK:
             completion = min(int((ended_s - self.sent_s) * output_per_s), output_estimate_max)

@@ -15,7 +15,17 @@ import msgspec
 from gateway.domain.attempt import AttemptOutcome
 from gateway.domain.call import Fields
 from gateway.domain.upstream import UpstreamRequest
-from gateway.errors import GatewayError, NoEngine, UpstreamBusy, UpstreamFailed, UpstreamRefused, UpstreamTimeout
+from gateway.errors import (
+    GatewayError,
+    NoEngine,
+    UpstreamBusy,
+    UpstreamConnectTimeout,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamStale,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from gateway.providers.dialect import drop_privileged
 from gateway.relay.stream_pump import DONE_EVENT, StreamPump
 from gateway.relay.upstream_errors import BODY_BYTES_MAX, from_event, from_response
@@ -85,10 +95,17 @@ class Relay:
                 await self._serve(call, attempt, sink, progress.meter)
                 outcome = AttemptOutcome.OK
             except UpstreamRefused:
+                progress.meter.declined()
                 outcome = AttemptOutcome.REFUSED
                 raise
             except UpstreamBusy as busy:
+                progress.meter.declined()
                 outcome, retry_after_s, error = AttemptOutcome.BUSY, busy.retry_after_s, busy
+            except (UpstreamUnreachable, UpstreamConnectTimeout) as failure:
+                progress.meter.declined()
+                outcome, error = AttemptOutcome.FAILED, failure
+            except UpstreamStale as failure:
+                outcome, error = AttemptOutcome.STALE, failure
             except (UpstreamFailed, UpstreamTimeout) as failure:
                 outcome, error = AttemptOutcome.FAILED, failure
             finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.domain.upstream import UpstreamRequest
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UpstreamStale
 
 if TYPE_CHECKING:
     from gateway.route.engine import Engine
@@ -39,7 +39,10 @@ async def watch(engine: Engine) -> None:
 
 async def _probe(engine: Engine, request: UpstreamRequest) -> tuple[bool, str]:
     try:
-        response = await engine.connection.send(request)
+        try:
+            response = await engine.connection.send(request)
+        except UpstreamStale:  # that its kept connections have ended says nothing of the engine
+            response = await engine.connection.send(request)
     except GatewayError as error:
         return False, error.message
     try:

@@ -9,12 +9,13 @@ import asyncio
 import itertools
 from typing import TYPE_CHECKING
 
+from gateway.domain.attempt import AttemptOutcome
 from gateway.errors import NoEngine
 from gateway.route.engine import Engine
 from gateway.route.health import watch
 
 if TYPE_CHECKING:
-    from gateway.domain.attempt import Attempt, AttemptOutcome
+    from gateway.domain.attempt import Attempt
     from gateway.domain.call import Call
     from gateway.domain.config import GatewayConfig, PoolConfig
     from gateway.observe.metrics import Metrics
@@ -80,14 +81,15 @@ class EngineAttempt:
     """See `gateway.domain.attempt.Attempt`."""
 
     __slots__ = (
-        "_engine", "_finished", "_pool", "connection", "engine", "engine_kind", "headers", "pool", "timeouts",
+        "_engine", "_pool", "connection", "engine", "engine_kind", "headers", "outcome", "pool", "timeouts",
         "upstream_model",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, engine: Engine, upstream_model: str) -> None:
         self._pool = pool
         self._engine = engine
-        self._finished = False
+        self.outcome: AttemptOutcome | None = None
+        """How it went, None before `finish`."""
         self.pool = pool.config.name
         self.engine = engine.endpoint
         self.engine_kind = pool.config.engine_kind
@@ -99,20 +101,21 @@ class EngineAttempt:
 
     def finish(self, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
         """Free the slot and tell how it went."""
-        if not self._finished:
-            self._finished = True
+        if self.outcome is None:
+            self.outcome = outcome
             self._engine.end(outcome, may_eject=self._pool.may_eject(), retry_after_s=retry_after_s)
 
 
 class _Attempts:
     """Engines for one call, chosen when asked for."""
 
-    __slots__ = ("_budget", "_call", "_left", "_pools", "_tried")
+    __slots__ = ("_budget", "_call", "_last", "_left", "_pools", "_tried")
 
     def __init__(self, call: Call, pools: list[Pool]) -> None:
         self._call = call
         self._pools = pools
         self._left = ATTEMPTS_MAX
+        self._last: EngineAttempt | None = None
         self._tried: set[str] = set()
         self._budget = pools[0].retries if pools else RetryBudget()
         self._budget.earn()
@@ -123,15 +126,20 @@ class _Attempts:
     async def __anext__(self) -> Attempt:
         if self._left == 0:
             raise StopAsyncIteration
+        last = self._last
         chosen = self._choose()
-        if chosen is None and not self._tried:
+        if chosen is None and last is not None and last.outcome is AttemptOutcome.STALE:
+            self._tried.discard(last.engine)
+            chosen = self._choose()
+        if chosen is None and last is None:
             raise NoEngine("every engine for this model is down or full", retry_after_s=1.0)
-        if chosen is None or (self._tried and not self._budget.spend()):
+        if chosen is None or (last is not None and not self._budget.spend()):
             raise StopAsyncIteration
         pool, engine = chosen
         self._left -= 1
         self._tried.add(engine.endpoint)
-        return EngineAttempt(pool, engine, self._call.model.upstream)
+        self._last = EngineAttempt(pool, engine, self._call.model.upstream)
+        return self._last
 
     def _choose(self) -> tuple[Pool, Engine] | None:
         """Choose from the first pool that has a healthy engine with room.

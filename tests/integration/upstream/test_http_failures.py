@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.errors import UpstreamFailed, UpstreamTimeout
+from gateway.errors import UpstreamFailed, UpstreamStale, UpstreamTimeout
 from gateway.providers.http_client import HttpUpstream
 from gateway.providers.http_protocol import HEAD_BYTES_MAX
 from gateway.providers.http_response import BUFFER_BYTES_MAX
@@ -108,8 +108,8 @@ async def test_a_kept_connection_that_is_gone_costs_a_new_one_and_no_error() -> 
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
-async def test_a_kept_connection_that_breaks_under_the_request_is_replaced_once(how: str) -> None:
-    """The engine closed it at this very moment: the request went nowhere."""
+async def test_a_kept_connection_that_breaks_under_the_request_is_told_and_the_next_is_new(how: str) -> None:
+    """The engine may have closed it at this very moment, or died of the request."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -118,22 +118,19 @@ async def test_a_kept_connection_that_breaks_under_the_request_is_replaced_once(
 
     async with RawServer(script, answering(OK)) as server:
         upstream = HttpUpstream(server.url, connect_s=5)
-        assert [await fetch(upstream), await fetch(upstream)] == [b"ok", b"ok"]
+        assert await fetch(upstream) == b"ok"
+        with pytest.raises(UpstreamStale):
+            await fetch(upstream)
+        assert len(server.connections) == 1
+        assert await fetch(upstream) == b"ok"
         await upstream.close()
 
 
-async def test_a_request_that_breaks_a_second_time_fails() -> None:
-    async def script(connection: RawConnection) -> None:
-        await connection.request()
-        await connection.send(OK)
-        await breaking(b"", "end")(connection)
-
-    async with RawServer(script, breaking(b"", "end")) as server:
-        upstream = HttpUpstream(server.url, connect_s=5)
-        await fetch(upstream)
-        with pytest.raises(UpstreamFailed):
-            await fetch(upstream)
-        assert len(server.connections) == 2
+async def test_a_new_connection_that_breaks_is_not_stale() -> None:
+    async with RawServer(breaking(b"", "end")) as server:
+        with pytest.raises(UpstreamFailed) as caught:
+            await fetch(HttpUpstream(server.url, connect_s=5))
+        assert not isinstance(caught.value, UpstreamStale)
 
 
 async def test_a_request_that_was_begun_to_be_answered_is_not_sent_again() -> None:

@@ -35,6 +35,17 @@ def test_usage_without_tokens_teaches_nothing() -> None:
     assert experience == Experience()
 
 
+def test_one_request_teaches_more_than_the_defaults() -> None:
+    experience = Experience()
+    experience.learn(500, 100, 400, 2.0)
+    assert (experience.bytes_per_token, experience.output_tokens_per_s) == (5.0, 200.0)
+    for _ in range(100):
+        experience.learn(500, 100, 400, 2.0)
+    experience.learn(500, 200, 400, 4.0)
+    assert 4.8 < experience.bytes_per_token < 5.0, "one more changes little once much is known"
+    assert 190 < experience.output_tokens_per_s < 200
+
+
 def test_a_speed_needs_a_time_to_be_measured_in() -> None:
     experience = Experience()
     experience.learn(400, 100, 1_000, 0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,7 +108,20 @@ def test_that_estimate_is_bounded_by_what_was_reserved() -> None:
 def test_an_engine_that_failed_before_it_generated_anything_is_free() -> None:
     meter = Meter(1)
     meter.sent(0.0)
-    assert billed(meter, Status.UPSTREAM_ERROR, streamed=False) == NO_USAGE
+    free = billed(meter, Status.UPSTREAM_ERROR, streamed=False)
+    assert free == replace(NO_USAGE, coverage=Coverage.ESTIMATED), "what it computed until then, nobody knows"
+
+
+def test_an_engine_that_declined_has_certainly_done_nothing() -> None:
+    meter = Meter(1)
+    meter.sent(0.0)
+    meter.declined()
+    for status in (Status.UPSTREAM_ERROR, Status.CLIENT_CLOSED):
+        assert billed(meter, status, streamed=False) == NO_USAGE
+    meter.sent(0.0)
+    meter.sent(1.0)
+    meter.declined()
+    assert billed(meter, Status.UPSTREAM_ERROR).coverage is Coverage.ESTIMATED, "the one before it may have"
 
 
 def test_a_failed_attempt_is_forgotten_but_that_an_engine_was_asked_is_not() -> None:

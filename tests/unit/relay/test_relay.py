@@ -12,7 +12,16 @@ import pytest
 from gateway.domain.attempt import AttemptOutcome
 from gateway.domain.config import EngineKind
 from gateway.domain.usage import Status
-from gateway.errors import GatewayError, NoEngine, UpstreamBusy, UpstreamFailed, UpstreamRefused, UpstreamTimeout
+from gateway.errors import (
+    GatewayError,
+    NoEngine,
+    UpstreamBusy,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamStale,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from gateway.relay import relay as relay_module
 from gateway.relay.meter import Meter
 from gateway.relay.relay import Progress, Relay
@@ -29,7 +38,7 @@ from tests.unit.relay.scripted import (
 )
 
 OK, FAILED, BUSY = AttemptOutcome.OK, AttemptOutcome.FAILED, AttemptOutcome.BUSY
-REFUSED, ABANDONED = AttemptOutcome.REFUSED, AttemptOutcome.ABANDONED
+REFUSED, ABANDONED, STALE = AttemptOutcome.REFUSED, AttemptOutcome.ABANDONED, AttemptOutcome.STALE
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2}
 ANSWER = {"id": "1", "model": "engine-model", "choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
 DONE = b"data: [DONE]\n\n"
@@ -97,6 +106,8 @@ async def test_fields_that_only_the_gateway_may_set_do_not_reach_the_engine() ->
     [
         (CUT, (FAILED, None)),
         (UpstreamTimeout("late"), (FAILED, None)),
+        (UpstreamStale("it had ended"), (STALE, None)),
+        (UpstreamUnreachable("nobody there"), (FAILED, None)),
         (json_response({"error": "x"}, 500), (FAILED, None)),
         (json_response({"error": "x"}, 429, retry_after="3"), (BUSY, 3.0)),
         (json_response([1]), (FAILED, None)),
@@ -104,7 +115,7 @@ async def test_fields_that_only_the_gateway_may_set_do_not_reach_the_engine() ->
         (Response(500, JSON_HEADERS, [CUT]), (FAILED, None)),
         (json_response({"error": {"message": "boom", "code": 500}}), (FAILED, None)),
     ],
-    ids=["cut", "late", "500", "429", "no object", "half", "half an error", "error with 200"],
+    ids=["cut", "late", "stale", "away", "500", "429", "no object", "half", "half an error", "error with 200"],
 )
 async def test_before_the_first_byte_another_engine_is_tried(
     response: Response | GatewayError, outcome: tuple[AttemptOutcome, float | None]

@@ -62,7 +62,7 @@ def test_an_answer_in_between_forgives(engine: Engine, clock: Clock, forgives: A
 
 
 @pytest.mark.usefixtures("clock")
-@pytest.mark.parametrize("says_nothing", [AttemptOutcome.ABANDONED, AttemptOutcome.BUSY])
+@pytest.mark.parametrize("says_nothing", [AttemptOutcome.ABANDONED, AttemptOutcome.BUSY, AttemptOutcome.STALE])
 def test_hang_ups_and_load_are_no_failures(engine: Engine, says_nothing: AttemptOutcome) -> None:
     ended(engine, *[says_nothing] * (3 * FAILURES_TO_EJECT))
     assert not out(engine)

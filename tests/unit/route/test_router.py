@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.route.engine import Engine
 
 OK, FAILED, BUSY = AttemptOutcome.OK, AttemptOutcome.FAILED, AttemptOutcome.BUSY
+STALE = AttemptOutcome.STALE
 LOCAL = "http://127.0.0.1:"
 
 
@@ -103,6 +104,15 @@ async def test_after_a_failure_another_engine_is_tried_once(router: Router) -> N
         assert len(set(ports)) == len(ports) == ATTEMPTS_MAX
     router.configure(config(pool("alone", 1)))
     assert await tried(router, "alone") == ["1"]
+
+
+async def test_an_engine_whose_kept_connection_had_ended_is_tried_again_when_there_is_no_other(router: Router) -> None:
+    router.configure(config(pool("p", 1, 2), pool("alone", 3)))
+    for _ in range(6):
+        assert len(set(await tried(router, outcome=STALE))) == ATTEMPTS_MAX, "another one is the better choice"
+    for _ in range(6):
+        assert await tried(router, "alone", outcome=STALE) == ["3"] * ATTEMPTS_MAX
+    assert not any(engine.ejected for engine in engines(router, "alone"))
 
 
 async def test_retries_are_a_share_of_calls_and_a_reserve(router: Router) -> None:
