@@ -65,6 +65,13 @@ class Gateway:
             reservation_ttl_s=_longest_s(config) + RESERVATION_MARGIN_S,
             metrics=metrics,
         )
+        self.ledger = Ledger(
+            resources.pool,
+            metrics,
+            events_max=settings.ledger_pending_events_max,
+            group_commit_s=settings.ledger_group_commit_ms / 1000,
+            open_hold_s=settings.ledger_open_hold_ms / 1000,
+        )
         self.authenticator = Authenticator(
             KeyStore(resources.pool),
             _peppers(settings),
@@ -76,15 +83,9 @@ class Gateway:
                 lookup_timeout_s=settings.key_lookup_timeout_ms / 1000,
             ),
             metrics,
+            on_away=self.ledger.doubt,  # who has waited for Postgres once does not wait for it again
         )
         self.prices = PriceTable(resources.pool)
-        self.ledger = Ledger(
-            resources.pool,
-            metrics,
-            events_max=settings.ledger_pending_events_max,
-            group_commit_s=settings.ledger_group_commit_ms / 1000,
-            open_hold_s=settings.ledger_open_hold_ms / 1000,
-        )
         self.router = Router(metrics)
         self.router.configure(config)
         self.stages = Stages(

@@ -19,6 +19,8 @@ from gateway.errors import InvalidKey, KeyStoreUnavailable
 from gateway.patience import done_within
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.authenticate.key_store import StoredKey
     from gateway.domain.principal import Principal
     from gateway.observe.metrics import Metrics
@@ -62,12 +64,21 @@ class CachePolicy:
 
 
 class Authenticator:
-    """The key cache, and the way to Postgres around it."""
+    """The key cache, and the way to Postgres around it. `on_away` is called when a lookup is late or fails."""
 
-    def __init__(self, store: FindsKeys, peppers: Peppers, policy: CachePolicy, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: FindsKeys,
+        peppers: Peppers,
+        policy: CachePolicy,
+        metrics: Metrics,
+        *,
+        on_away: Callable[[], None],
+    ) -> None:
         self._store = store
         self._peppers = peppers
         self._policy = policy
+        self._on_away = on_away
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._unknown: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         self._tenant_changes: dict[UUID, int] = {}
@@ -177,17 +188,22 @@ class Authenticator:
             self._tasks.add(task)
             task.add_done_callback(lambda done: self._looked_up(mark, address, done))
         if not await done_within(task, self._policy.lookup_timeout_s):
-            self._away_until_s = time.monotonic() + _AWAY_PAUSE_S
+            self._leave_alone()
             raise KeyStoreUnavailable("keys cannot be verified now", retry_after_s=1.0)
         if task.cancelled():
             raise KeyStoreUnavailable("keys cannot be verified now", retry_after_s=1.0)
         error = task.exception()
         if isinstance(error, KeyStoreUnavailable):
-            self._away_until_s = time.monotonic() + _AWAY_PAUSE_S
+            self._leave_alone()
             raise KeyStoreUnavailable(error.message, retry_after_s=error.retry_after_s)
         if error is not None:
             raise error
         return task.result()
+
+    def _leave_alone(self) -> None:
+        """Postgres is away, or as good as: ask nothing for a moment."""
+        self._away_until_s = time.monotonic() + _AWAY_PAUSE_S
+        self._on_away()
 
     def _looked_up(self, mark: bytes, address: str, task: asyncio.Task[Principal | None]) -> None:
         self._tasks.discard(task)

@@ -64,6 +64,7 @@ class Ledger:
         self._entries = 0
         self._stopping = False
         self._release: asyncio.TimerHandle | None = None
+        self._doubted = False
         self.away = False
 
     def open(self, record: OpenRecord) -> Entry:
@@ -89,7 +90,7 @@ class Ledger:
 
     async def hold(self, entry: Entry) -> None:
         """Wait until the OPEN record is durable, at most a moment: then it waits in memory and the answer goes out."""
-        if entry.durable or self.away:
+        if entry.durable or self.away or self._doubted:
             return
         loop = asyncio.get_running_loop()
         entry.waiter = loop.create_future()
@@ -99,6 +100,11 @@ class Ledger:
             await entry.waiter
         finally:
             entry.waiter = None
+
+    def doubt(self) -> None:
+        """Postgres was late, here or elsewhere: nobody holds any more until a group is committed again."""
+        self._doubted = True
+        self._release_all()
 
     async def run(self) -> None:
         """Write groups until `stop` was called and everything is written, or until cancelled."""
@@ -198,6 +204,7 @@ class Ledger:
                 entry.waiter.set_result(None)
         for _ in closes:
             self._closes.popleft()
+        self._doubted = False
         self._entries -= len(closes)
         self._metrics.ledger_commit.observe(seconds)
         self._metrics.ledger_records.labels("open").inc(len(opens) - rejected[0])
@@ -207,7 +214,7 @@ class Ledger:
             _log.warning("ledger_back", pending=self.pending)
 
     def _release_late(self) -> None:
-        """One timer for all who hold: let those go that have waited long enough, and come back for the next."""
+        """One timer for all who hold: when the oldest has waited long enough, nobody waits any longer."""
         self._release = None
         now_s = time.monotonic()
         for entry in self._opens:
@@ -217,17 +224,21 @@ class Ledger:
             if left_s > 0:
                 self._release = asyncio.get_running_loop().call_later(left_s, self._release_late)
                 return
-            entry.waiter.set_result(None)
+            self.doubt()
+            return
+
+    def _release_all(self) -> None:
+        """Nobody waits for what cannot be had: the records are kept, the answers go out."""
+        for entry in self._opens:
+            if entry.waiter is not None and not entry.waiter.done():
+                entry.waiter.set_result(None)
 
     def _failed(self, error: BaseException) -> None:
         self._metrics.ledger_failures.inc()
         if not self.away:
             self.away = True
             _log.error("ledger_away", reason=f"{type(error).__name__}: {error}", pending=self.pending)
-        # Nobody waits for what cannot be had: the records are kept, the answers go out.
-        for entry in self._opens:
-            if entry.waiter is not None and not entry.waiter.done():
-                entry.waiter.set_result(None)
+        self._release_all()
 
 
 def _is_about_content(error: BaseException) -> bool:

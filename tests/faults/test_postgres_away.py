@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 HANG_S_MAX = 5.0
 """Only tells a hang from an answer; how fast it is, the log of each request says."""
 
+HOLD_S = 2.0
+"""Far more than a request takes here, and less than half of a commit's own time, after which nobody holds anyway."""
+
 CHAT = "/v1/chat/completions"
 
 
@@ -74,6 +77,28 @@ def test_cached_keys_work_and_every_event_is_written_when_it_is_back(
         lambda: lone_gateway.http(stranger.key).post(CHAT, chat()).status == 200, "an unknown key is verified again"
     )
     assert not [line for line in lone_gateway.log_lines() if "exception" in line]
+
+
+@pytest.mark.parametrize("key_cache_ttl_s", [3600.0, 0.001])
+def test_who_has_waited_for_a_frozen_postgres_once_does_not_wait_for_it_again(
+    key_cache_ttl_s: float, engine: EngineProcess, own_postgres: RunningServer, redis_url: str, tmp_path: Path
+) -> None:
+    """Neither after a hold in vain, nor after a key's verification in vain, which comes before every hold."""
+    tenant = make_tenant(own_postgres.address)
+    config = write_config(tmp_path / "penstock.yaml", [engine.url])
+    settings = {"ledger_open_hold_ms": HOLD_S * 1000, "key_cache_ttl_s": key_cache_ttl_s}
+    with GatewayProcess(config, own_postgres.address, redis_url, **settings) as gateway:
+        client = gateway.http(tenant.key)
+        assert client.post(CHAT, chat()).status == 200
+        all_closed(own_postgres.address, tenant, 1)
+        with frozen(own_postgres):
+            if key_cache_ttl_s > HOLD_S:
+                assert client.post(CHAT, chat()).status == 200  # a known key: this one holds
+            began_s = time.monotonic()
+            answers = [client.post(CHAT, chat()) for _ in range(3)]
+            assert time.monotonic() - began_s < HOLD_S, "none of them held"
+            assert [answer.status for answer in answers] == [200, 200, 200]
+        wait_for(lambda: gateway.metrics()["penstock_ledger_pending_events"] == 0, "the records are written")
 
 
 def test_a_full_ledger_refuses_what_it_could_not_account_for(

@@ -96,6 +96,8 @@ class Desk:
     clock: Clock
     metrics: Metrics
     authenticator: Authenticator
+    away: list[None]
+    """One element for each time that the authenticator told of a late or missing Postgres."""
 
     async def ask(self, key: NewKey | str, address: str = "10.0.0.1") -> Principal:
         """Return who a key is."""
@@ -114,6 +116,8 @@ class Desk:
 def make_desk(monkeypatch: pytest.MonkeyPatch, policy: CachePolicy = POLICY) -> Desk:
     """Return an authenticator that hears of changes."""
     store, metrics = Store(), Metrics()
-    desk = Desk(store, Clock.put_in(monkeypatch), metrics, Authenticator(store, PEPPERS, policy, metrics))
+    away: list[None] = []
+    authenticator = Authenticator(store, PEPPERS, policy, metrics, on_away=lambda: away.append(None))
+    desk = Desk(store, Clock.put_in(monkeypatch), metrics, authenticator, away)
     desk.authenticator.trust(trusted=True)
     return desk

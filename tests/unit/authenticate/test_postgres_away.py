@@ -53,6 +53,7 @@ async def test_after_a_failure_postgres_is_left_alone_for_a_moment(monkeypatch: 
         with pytest.raises(KeyStoreUnavailable):
             await desk.ask(make_key(PEPPERS))
     assert len(desk.store.asked) == 2
+    assert len(desk.away) == 1, "the failure is told, what follows from it is not"
     desk.clock.passes(AWAY_PAUSE_S)
     await desk.ask(known)
     assert len(desk.store.asked) == 3
@@ -65,7 +66,7 @@ async def test_a_postgres_that_does_not_answer_costs_a_deadline_once(monkeypatch
     for _ in range(3):
         with pytest.raises(KeyStoreUnavailable):
             await desk.ask(key)
-    assert len(desk.store.asked) == 1
+    assert len(desk.store.asked) == len(desk.away) == 1
     desk.store.gate.set()
     await wait_until(lambda: desk.authenticator.cached(key.text), "the answer that came late is kept")
 
