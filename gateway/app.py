@@ -1,7 +1,7 @@
 """The composition root: the only place where everything meets. Builds the stages, serves, drains, flushes.
 
-On SIGTERM the replica says that it is not ready, takes no new requests, lets running streams finish, writes what the
-ledger still holds, and exits 0.
+On SIGTERM the replica says that it is not ready, refuses new requests while running streams finish, stops listening,
+writes what the ledger still holds, and exits 0.
 """
 
 from __future__ import annotations
@@ -196,7 +196,8 @@ async def serve(settings: Settings) -> None:
                 port=settings.port,
                 keep_alive_timeout_s=settings.keep_alive_timeout_s,
                 drain_timeout_s=settings.drain_timeout_s,
-            )
+            ),
+            drain_timeout_s=settings.drain_timeout_s,
         )
         await gateway.start()
         tune_collector()
@@ -226,7 +227,9 @@ def _signals(server: GatewayServer, stages: Stages) -> Iterator[None]:
     def drain() -> None:
         if stages.draining:
             server.force_exit = True  # asked twice: now
-        stages.draining = server.should_exit = True
+        else:
+            stages.draining = True
+            server.drain()
         _log.info("draining", in_flight=stages.in_flight)
 
     for number in (signal.SIGTERM, signal.SIGINT):

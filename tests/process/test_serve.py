@@ -64,26 +64,66 @@ def test_sigterm_lets_a_stream_finish_then_exits_0_with_a_whole_ledger(
     assert gateway.log_lines()[-1]["event"] == "stopped"
 
 
-def test_a_draining_replica_is_not_ready_and_takes_nothing_new(gateway: GatewayProcess, tenant: Tenant) -> None:
+def test_a_draining_replica_answers_new_connections_until_its_last_stream_has_ended(
+    gateway: GatewayProcess, tenant: Tenant
+) -> None:
     client = gateway.http(tenant.key)
-    body = json.dumps(chat()).encode()
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
     with (
-        client.stream(CHAT, chat(stream=True, sim={"output_tokens": 60, "tokens_per_second": 30})) as stream,
-        client.raw() as probe,
-        client.raw() as asking,
+        client.raw() as kept,
+        client.raw() as fresh,
+        client.stream(CHAT, chat(stream=True, sim={"output_tokens": 100, "tokens_per_second": 25})) as stream,
     ):
-        # Connections that are in the middle of a request stay open: a body that is still coming keeps them so.
-        probe.send(b"GET /readyz HTTP/1.1\r\nhost: x\r\n")
-        asking.send(head.encode() + body[:5])
-        next(stream.data())
+        kept.send(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert kept.answer().status == 200
+        events = stream.data()
+        next(events)
         gateway.signal(signal.SIGTERM)
         wait_for(lambda: [line for line in gateway.log_lines() if line["event"] == "draining"], "it drains")
-        asking.send(body[5:])
+        for _ in range(25):  # a second of it: uvicorn looks ten times a second whether it may stop
+            next(events)
+        ready = client.get("/readyz")
+        assert (ready.status, ready.document["status"]) == (503, "draining")
+        assert client.get("/livez").status == 200
+        refused = client.post(CHAT, chat())
+        assert (refused.status, refused.error["code"]) == (503, "draining")
+        assert int(refused.headers["retry-after-ms"]) > 0
+        assert refused.headers.get("x-should-retry") != "false"
+        assert refused.headers["connection"] == "close", "who tries again finds another replica"
+        assert client.post("/v1/embeddings", {"model": "sim", "input": "x"}).error["code"] == "draining"
+        assert kept.closed()
+        fresh.send(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert fresh.answer().status == 503, "opened before the signal, asked after it"
+        assert fresh.closed()
+        assert gateway.metrics()["penstock_requests_in_flight"] == 1, "all this while the stream goes on"
+        assert list(events)[-1] == DONE
+        assert not stream.cut
+    assert gateway.wait() == 0
+
+
+def test_a_second_signal_does_not_wait_for_streams(gateway: GatewayProcess, tenant: Tenant) -> None:
+    endless = chat(stream=True, sim={"output_tokens": 6000, "tokens_per_second": 20})
+    with gateway.http(tenant.key).stream(CHAT, endless) as stream:
+        events = stream.data()
+        next(events)
+        gateway.signal(signal.SIGTERM)
+        wait_for(lambda: [line for line in gateway.log_lines() if line["event"] == "draining"], "it drains")
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+        assert DONE not in list(events)
+
+
+def test_a_request_whose_body_is_still_coming_at_the_signal_is_served(gateway: GatewayProcess, tenant: Tenant) -> None:
+    client = gateway.http(tenant.key)
+    body = json.dumps(chat()).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\nexpect: 100-continue\r\n"
+    with client.raw() as asking:
+        asking.send(f"{head}content-length: {len(body)}\r\n\r\n".encode())
+        assert b" 100 " in asking.read(), "its body is waited for"
+        gateway.signal(signal.SIGTERM)
+        wait_for(lambda: client.get("/readyz").status == 503, "it drains")
+        asking.send(body)
         answer = asking.answer()
-        assert answer.status in (200, 503), "begun before the signal: served or told to go elsewhere, never dropped"
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
     assert gateway.wait() == 0
 
 
