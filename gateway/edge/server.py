@@ -66,8 +66,11 @@ class GatewayServer(uvicorn.Server):
         yield
 
     async def wait_for_requests(self) -> None:
-        """Wait a moment for requests that were cancelled at the end of the drain to settle."""
+        """Wait a moment for requests that were cancelled at the end of the drain, or are now, to settle."""
         tasks = list(self.server_state.tasks)
+        if self.force_exit:  # then uvicorn has left them alone
+            for task in tasks:
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=CANCELLED_S_MAX)
 

@@ -100,7 +100,9 @@ def test_a_draining_replica_answers_new_connections_until_its_last_stream_has_en
     assert gateway.wait() == 0
 
 
-def test_a_second_signal_does_not_wait_for_streams(gateway: GatewayProcess, tenant: Tenant) -> None:
+def test_a_second_signal_cuts_streams_and_closes_their_events(
+    gateway: GatewayProcess, tenant: Tenant, postgres_dsn: str
+) -> None:
     endless = chat(stream=True, sim={"output_tokens": 6000, "tokens_per_second": 20})
     with gateway.http(tenant.key).stream(CHAT, endless) as stream:
         events = stream.data()
@@ -110,6 +112,8 @@ def test_a_second_signal_does_not_wait_for_streams(gateway: GatewayProcess, tena
         gateway.signal(signal.SIGTERM)
         assert gateway.wait() == 0
         assert DONE not in list(events)
+    (row,) = all_closed(postgres_dsn, tenant, 1)
+    assert (row["status"], row["coverage"]) == ("interrupted", "estimated")
 
 
 def test_a_request_whose_body_is_still_coming_at_the_signal_is_served(gateway: GatewayProcess, tenant: Tenant) -> None:
