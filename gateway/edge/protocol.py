@@ -1,7 +1,7 @@
 """The HTTP server: uvicorn's httptools protocol with bounds on what a client may send before it is anybody.
 
-A head has a size and a time; connections are counted; what is not HTTP gets an answer in the API's own shape. Each
-request's scope carries its connection, through which the path hears of a hang-up at once and without a task of its own.
+A head has a size and a time; connections are counted; what is not HTTP gets an answer in the API's own shape. A client
+that is refused while it still sends gets to see why (`gateway.edge.linger`).
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.edge.completions import request_headers
+from gateway.edge.connection import ClientConnection
 from gateway.edge.errors import render
+from gateway.edge.linger import ClosesGently, Closing, Lingering
 from gateway.edge.unframed import leave_unframed
 from gateway.errors import BodyTooLarge, GatewayError, HeadersTooLarge, InvalidRequest, RequestTimeout, Unavailable
 from gateway.units import new_event_id
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
-
-    from gateway.edge.errors import Header
 
 UNREAD_BODY_GRACE_S = 10.0
 """How much longer than the body's own time a client may go on sending what nobody reads any more."""
+UNREAD_BODIES_MAX = 8
+"""How many times the bound on a body is read and dropped after the last answer, so that its client gets to see it."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(ClientConnection):
     """One client connection. Subclassed by `bounded_protocol` with the bounds as class attributes."""
 
     header_bytes_max: int
@@ -42,78 +43,31 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._message_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._on_lost: Callable[[], None] | None = None
-        self._lost = False
-
-    # --- what the path uses
-
-    def watch(self, on_lost: Callable[[], None]) -> None:
-        """Call `on_lost` once when the client hangs up, at once when it has."""
-        if self._lost:
-            on_lost()
-        else:
-            self._on_lost = on_lost
-
-    def unwatch(self, on_lost: Callable[[], None]) -> None:
-        """End `watch`, unless the next request on the connection has already taken it over."""
-        if self._on_lost == on_lost:
-            self._on_lost = None
-
-    @property
-    def body_arrived(self) -> bool:
-        """Whether the body of the newest request has come in whole; earlier ones' have."""
-        return not self.cycle.more_body
-
-    def break_off(self) -> None:
-        """Send what is written, then close without ending the answer."""
-        self.cycle.disconnected = True
-        self.transport.close()
-
-    def send_whole(self, status: int, headers: list[Header], body: bytes) -> bool:
-        """Write a whole answer at once, or return False when it has to go by ASGI's messages.
-
-        The same bytes as by two messages, for a fifth of the time: the headers are the gateway's own and need no
-        checking. `headers` must tell the body's length.
-        """
-        cycle = self.cycle
-        if (
-            cycle.response_started
-            or cycle.disconnected
-            or self.pipeline  # then `cycle` is not the one that is being answered
-            or self.flow.write_paused
-            or cycle.scope["method"] == "HEAD"
-        ):
-            return False
-        lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
-        if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
-        self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            self.transport.close()
-        cycle.on_response()
-        return True
-
-    # --- what the event loop and the parser call
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
+        """A client has come; one too many is told so."""
         super().connection_made(transport)
         if len(self.connections) > self.connections_max:
-            self._refuse(Unavailable("too many connections", retry_after_s=1.0))
+            self._write_refusal(Unavailable("too many connections", retry_after_s=1.0))
+            self.transport.close()  # at once: lingering would be one more connection over the bound
             return
         self._timer = self.loop.call_later(self.header_timeout_s, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
+        """The connection has ended."""
         self._end_timer()
         super().connection_lost(exc)
-        on_lost, self._on_lost = self._on_lost, None
-        if on_lost is not None:
-            on_lost()
+        self.tell_lost()
+
+    def shutdown(self) -> None:
+        """The replica ends: close, after the answer that is on its way."""
+        if self.cycle is not None and self.cycle.response_complete and self.cycle.more_body:
+            self._linger()
+        else:
+            super().shutdown()
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came, within the bounds."""
         if self.transport.is_closing():
             return
         in_head = self._in_head
@@ -137,8 +91,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """
         self._message_bytes += size
         if self._message_bytes > 2 * self.body_bytes_max:
-            self._refuse(BodyTooLarge(f"the body is larger than {self.body_bytes_max} bytes"))
+            if self.cycle.response_complete:
+                self._linger()
+            else:
+                self._refuse(BodyTooLarge(f"the body is larger than {self.body_bytes_max} bytes"))
         elif self._timer is None:
+            self.cycle.transport = ClosesGently(self.transport, self._linger)
             self._timer = self.loop.call_later(self.body_timeout_s + UNREAD_BODY_GRACE_S, self._body_is_late)
 
     def on_message_begin(self) -> None:
@@ -188,6 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_timer()
         if self.transport.is_closing() or self.cycle is None:
             return
+        self.cycle.transport = self.transport
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -246,7 +205,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answer and close, without a request ever having reached the application."""
+        """Answer and close, whether or not a request has reached the application."""
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started or self.pipeline:
@@ -254,11 +213,35 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True  # whoever reads this body hears that no more comes
             cycle.message_event.set()
+        self._write_refusal(error)
+        self._linger()
+
+    def _write_refusal(self, error: GatewayError) -> None:
         body, headers = render(error)
         headers += (*request_headers(new_event_id()), (b"content-length", b"%d" % len(body)), (b"connection", b"close"))
         head = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + body)
-        self.transport.close()
+
+    def _linger(self) -> None:
+        """Close once the client has stopped sending. To the path, the connection is lost at once."""
+        transport = self.transport
+        if transport.is_closing():
+            return
+        # What is left of the body's own time is the client's, whatever it is told meanwhile.
+        left_s = 0.0 if self._timer is None else self._timer.when() - self.loop.time()
+        self._end_timer()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.transport = Closing()
+        if self.cycle is not None:
+            self.cycle.transport = self.transport
+        Lingering(
+            transport,
+            self,
+            bytes_max=UNREAD_BODIES_MAX * self.body_bytes_max,
+            time_s_max=max(left_s, UNREAD_BODY_GRACE_S),
+        )
+        self.tell_lost()
 
 
 def bounded_protocol(
