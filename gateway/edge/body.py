@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from gateway.domain.call import Call, Endpoint, Fields
+from gateway.edge.surrogates import lone_surrogate
 from gateway.errors import BodyTooLarge, InvalidRequest, ModelNotFound, RequestTimeout, UnsupportedEncoding
 
 if TYPE_CHECKING:
@@ -160,7 +161,10 @@ def _fields(body: bytes) -> Fields:
     except msgspec.ValidationError:
         raise InvalidRequest("the body must be a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the body is not valid JSON: {str(error)[:200]}") from None
+        reason = str(error)[:200]
+        if (half := lone_surrogate(body, reason)) is not None:
+            reason = f"a {half} escape stands alone: the text was cut inside a character"
+        raise InvalidRequest(f"the body is not valid JSON: {reason}") from None
     folded = {key.casefold(): key for key in fields}
     if folded.keys() != fields.keys():
         _check_spelling(fields, folded)
