@@ -63,13 +63,18 @@ def new_password() -> str:
 
 def port_is_free(port: int) -> bool:
     """Return whether a server could listen on this TCP port of the loopback address now."""
+    try:
+        try_port(port)
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def try_port(port: int) -> None:
+    """Bind this TCP port of the loopback address and let go of it; raises what a server would meet there."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free for a listener
-        try:
-            probe.bind((LOOPBACK, port))
-        except (OSError, OverflowError):
-            return False
-    return True
+        probe.bind((LOOPBACK, port))
 
 
 def free_port(preferred: int | None = None, *, taken: frozenset[int] = frozenset()) -> int:

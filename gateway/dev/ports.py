@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.dev.errors import DevServerError
-from gateway.dev.files import free_port, port_is_free, read_json, write_private_json
+from gateway.dev.files import free_port, port_is_free, read_json, try_port, write_private_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 PORTS_FILE = "ports.json"
 METRICS_PORT = 9464
+PRIVILEGED_PORTS = 1024
 PREVIOUS_END_S_MAX = 20.0
 POLL_S = 0.05
 
@@ -33,7 +35,7 @@ def choose_ports(options: DevOptions) -> Ports:
     """Return a free port for each part and remember them in the data directory.
 
     Ports that were asked for are taken or refused, the others are those of the start before while they are free. Raises
-    DevServerError, naming the option, when a port that was asked for is in use.
+    DevServerError, naming the option, when a port that was asked for is in use or not to be had.
     """
     file = options.data_dir / PORTS_FILE
     before = read_json(file)
@@ -73,10 +75,21 @@ def await_previous(data_dir: Path) -> None:
 
 
 def _require_free(port: int, option: str) -> None:
-    if not port_is_free(port):
-        raise DevServerError(
-            f"port {port} is in use by another program: stop that, or choose another port with {option}"
-        )
+    try:
+        try_port(port)
+    except OSError as error:
+        raise DevServerError(why_not(port, option, error)) from None
+
+
+def why_not(port: int, option: str, error: OSError) -> str:
+    """Say why nothing can listen on `port`, which `option` asked for, and what to do."""
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use by another program: stop that, or choose another port with {option}"
+    if error.errno != errno.EACCES:
+        return f"port {port} cannot be used: {error.strerror or error}; choose another port with {option}"
+    if port < PRIVILEGED_PORTS:
+        return f"ports below {PRIVILEGED_PORTS} need privileges, {port} too: choose another port with {option}"
+    return f"the system does not allow to listen on port {port}: choose another port with {option}"
 
 
 def _list(value: object) -> list[object]:
