@@ -36,8 +36,9 @@ class Alarm:
 
     def set(self, at_s: float) -> None:
         """Be called at `at_s`, by the loop's clock, instead of any other time."""
-        self._at_s = at_s
-        self._turns = TURNS
+        if at_s != self._at_s:
+            self._at_s = at_s
+            self._turns = TURNS
         if at_s < self._timer_s:
             self._start(at_s)
 

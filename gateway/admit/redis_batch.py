@@ -32,6 +32,12 @@ CALLS_PER_FLUSH_MAX = 64
 
 CALLS_WAITING_MAX = 20_000
 
+CONNECT_S_MAX = 0.25
+"""A connection takes several round trips; those who wait for one have their own, shorter deadline."""
+
+CONNECT_PAUSE_S = 1.0
+"""After a further connection could not be made, the ones that are there have to do for a while."""
+
 
 _UNABLE = re.compile(
     r"\b(READONLY|OOM|LOADING|BUSY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|NOAUTH|NOPERM|WRONGPASS)\b"
@@ -158,6 +164,9 @@ class RedisBatch:
         self._channels: set[_Channel] = set()
         self._idle: list[_Channel] = []
         self._connecting: asyncio.Task[None] | None = None
+        self._connect_after_s = 0.0
+        self._alarm = Alarm(lambda: self._give_up("late"))
+        """For calls that wait while there is no connection at all."""
         self._quiet = asyncio.Event()
         """Set when nothing waits and nothing is under way; only `close` looks at it."""
         self._quiet.set()
@@ -179,13 +188,15 @@ class RedisBatch:
     async def close(self) -> None:
         """Wait for what was called, at most a deadline for each flush, and end the connections."""
         await self._quiet.wait()
+        self._alarm.close()
         while self._idle:
             self._drop(self._idle.pop())
 
     # --- what channels tell
 
     def freed(self, channel: _Channel) -> None:
-        """A flush is answered."""
+        """A flush is answered, or a connection was made."""
+        self._alarm.stop()
         self._idle.append(channel)
         if self._waiting:
             self._flush_soon()
@@ -223,7 +234,9 @@ class RedisBatch:
 
     def _flush(self) -> None:
         self._scheduled = False
-        deadline_s = asyncio.get_running_loop().time() + self._timeout_s
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        deadline_s = now_s + self._timeout_s
         waiting = self._waiting
         while waiting and self._idle:
             channel = self._idle.pop()
@@ -232,16 +245,19 @@ class RedisBatch:
                 continue
             calls = [waiting.popleft() for _ in range(min(len(waiting), CALLS_PER_FLUSH_MAX))]
             channel.ask(calls, deadline_s)
-        if waiting and self._connecting is None and len(self._channels) < FLUSHES_MAX:
+        may_connect = not self._channels or (len(self._channels) < FLUSHES_MAX and now_s >= self._connect_after_s)
+        if waiting and self._connecting is None and may_connect:
+            self._connecting = loop.create_task(self._connect())
+        if waiting and not self._channels:
             waiting[0].deadline_s = waiting[0].deadline_s or deadline_s
-            self._connecting = asyncio.get_running_loop().create_task(self._connect(waiting[0].deadline_s))
+            self._alarm.set(waiting[0].deadline_s)
         self._look_quiet()
 
-    async def _connect(self, deadline_s: float) -> None:
+    async def _connect(self) -> None:
         channel = _Channel(self)
         reason: str | None = "no connection"
         try:
-            async with Deadline(deadline_s - asyncio.get_running_loop().time()):
+            async with Deadline(max(CONNECT_S_MAX, self._timeout_s)):
                 channel.link = await open_link(self._client, channel)
             reason = None
         except (RedisError, OSError, TimeoutError) as error:
@@ -251,10 +267,14 @@ class RedisBatch:
             if reason is None:
                 self._channels.add(channel)
                 self.freed(channel)
+            elif self._channels:  # Redis may have as many clients as it takes: no reason to give up on it
+                self._connect_after_s = asyncio.get_running_loop().time() + CONNECT_PAUSE_S
+                self._look_quiet()
             else:
                 self._give_up(reason)
 
     def _give_up(self, reason: str) -> None:
+        self._alarm.stop()
         while self._waiting:
             self._waiting.popleft().fail(reason)
         self._look_quiet()

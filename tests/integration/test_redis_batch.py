@@ -97,6 +97,21 @@ async def test_a_redis_that_was_restarted_empty_costs_no_answer(batch: RedisBatc
     assert await asyncio.gather(*(batch.call(ECHO, (0, number)) for number in range(3))) == [b"0", b"1", b"2"]
 
 
+async def test_a_further_connection_that_cannot_be_made_costs_no_answer(own_redis: RunningServer) -> None:
+    """Redis has as many clients as it takes, and one of them is this one."""
+    client = open_redis(own_redis.address, PATIENCE_S)
+    batch = RedisBatch(client, PATIENCE_S)
+    await batch.call(ECHO, (0, 0))
+    with redis.Redis.from_url(own_redis.address) as other:
+        other.config_set("maxclients", other.info("clients")["connected_clients"])
+        numbers = range(CALLS_PER_FLUSH_MAX * FLUSHES_MAX * 3)
+        answers = await asyncio.gather(*(batch.call(ECHO, (0, number)) for number in numbers))
+        assert answers == [b"%d" % number for number in numbers]
+        assert len(batch._channels) == 1
+        await batch.close()
+    await client.aclose()
+
+
 async def test_no_call_is_sent_for_ever() -> None:
     """Something that greets like Redis and hangs up on every script is away after a second try."""
     scripts = 0
