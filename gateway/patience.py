@@ -23,10 +23,9 @@ TURNS = 4
 class Alarm:
     """Calls `on_late` when the time last `set` is over; setting it again before that costs no timer of the loop."""
 
-    __slots__ = ("_at_s", "_loop", "_on_late", "_timer", "_timer_s", "_turns")
+    __slots__ = ("_at_s", "_on_late", "_timer", "_timer_s", "_turns")
 
     def __init__(self, on_late: Callable[[], None]) -> None:
-        self._loop = asyncio.get_running_loop()
         self._on_late = on_late
         self._at_s = math.inf
         self._turns = TURNS
@@ -57,7 +56,7 @@ class Alarm:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_s = at_s
-        self._timer = self._loop.call_at(at_s, self._look)
+        self._timer = asyncio.get_running_loop().call_at(at_s, self._look)
 
     def _look(self) -> None:
         """The time has come, or another one was set meanwhile, or none."""
@@ -65,11 +64,12 @@ class Alarm:
         self._timer_s = math.inf
         if self._at_s == math.inf:
             return
-        if self._loop.time() < self._at_s:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._at_s:
             self._start(self._at_s)
         elif self._turns:
             self._turns -= 1
-            self._timer = self._loop.call_soon(self._look)
+            self._timer = loop.call_soon(self._look)
         else:
             self._at_s = math.inf
             self._on_late()

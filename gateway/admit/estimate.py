@@ -35,22 +35,22 @@ class Experience:
     def learn(self, prompt_bytes: int, prompt_tokens: int, completion_tokens: int, generation_s: float) -> None:
         """Take in one request that ended with exact usage.
 
-        The ratio and the speed are plain averages at first, so that one request teaches more than a default does, and
-        exponential ones from the twentieth on. The expected output follows the 80th percentile by
-        stochastic approximation (Robbins and Monro, 1951) on a logarithmic scale: up a step when a request used more,
-        down a smaller one when it used less.
+        The ratio and the speed are plain averages at first, in which the default counts as one request (the first may
+        have waited for a model to be loaded), and exponential ones from the twentieth on. The expected output follows
+        the 80th percentile by stochastic approximation (Robbins and Monro, 1951) on a logarithmic scale: up a step when
+        a request used more, down a smaller one when it used less.
         """
         if prompt_tokens > 0 and prompt_bytes > 0:
             ratio = min(max(prompt_bytes / prompt_tokens, 0.5), 16.0)
             self.prompts += 1
-            self.bytes_per_token += max(_RATE, 1 / self.prompts) * (ratio - self.bytes_per_token)
+            self.bytes_per_token += max(_RATE, 1 / (self.prompts + 1)) * (ratio - self.bytes_per_token)
         if completion_tokens > 0:
             step = _QUANTILE if completion_tokens > self.output_tokens else _QUANTILE - 1
             self.output_tokens = min(max(self.output_tokens * math.exp(_RATE * step), 16.0), 65_536.0)
             if generation_s > 0.05:
                 speed = min(max(completion_tokens / generation_s, 1.0), 10_000.0)
                 self.speeds += 1
-                self.output_tokens_per_s += max(_RATE, 1 / self.speeds) * (speed - self.output_tokens_per_s)
+                self.output_tokens_per_s += max(_RATE, 1 / (self.speeds + 1)) * (speed - self.output_tokens_per_s)
 
 
 class Estimate(NamedTuple):

@@ -91,8 +91,9 @@ class Meter:
 
         The engine's word counts where it was given. Otherwise the prompt is estimated, and the completion counted from
         what went by; an answer that was to come whole and that nobody waited for is estimated from the time the engine
-        had, at `output_per_s`, up to `output_estimate_max`. A request that no engine began on used nothing, exactly.
-        One that failed before anything came is not charged either, but what engines did until then is not known.
+        had, at `output_per_s`, from one token up to `output_estimate_max`. A request that no engine began on used
+        nothing, exactly. One that failed before anything came is not charged either, but what engines did until then is
+        not known.
         """
         if self._usage is not None:
             exact = status is Status.OK
@@ -103,5 +104,5 @@ class Meter:
             return replace(NO_USAGE, coverage=Coverage.ESTIMATED)
         completion = self.completion_tokens
         if not streamed and not completion and status is not Status.OK:
-            completion = min(int((ended_s - self.sent_s) * output_per_s), output_estimate_max)
+            completion = min(max(int((ended_s - self.sent_s) * output_per_s), 1), output_estimate_max)
         return TokenUsage(prompt=prompt_estimate, completion=completion, coverage=Coverage.ESTIMATED)

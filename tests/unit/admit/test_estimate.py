@@ -35,10 +35,10 @@ def test_usage_without_tokens_teaches_nothing() -> None:
     assert experience == Experience()
 
 
-def test_one_request_teaches_more_than_the_defaults() -> None:
-    experience = Experience()
+def test_one_request_teaches_as_much_as_the_defaults() -> None:
+    experience = Experience(bytes_per_token=4.0, output_tokens_per_s=30.0)
     experience.learn(500, 100, 400, 2.0)
-    assert (experience.bytes_per_token, experience.output_tokens_per_s) == (5.0, 200.0)
+    assert (experience.bytes_per_token, experience.output_tokens_per_s) == (4.5, 115.0)
     for _ in range(100):
         experience.learn(500, 100, 400, 2.0)
     experience.learn(500, 200, 400, 4.0)

@@ -99,9 +99,10 @@ def test_an_answer_nobody_waited_for_is_estimated_from_the_time_the_engine_had(
     assert usage == TokenUsage(prompt=PROMPT_ESTIMATE, completion=completion, coverage=Coverage.ESTIMATED)
 
 
-def test_that_estimate_is_bounded_by_what_was_reserved() -> None:
+def test_that_estimate_is_never_nothing_and_bounded_by_what_was_reserved() -> None:
     meter = Meter(1)
     meter.sent(0.0)
+    assert billed(meter, Status.CLIENT_CLOSED, streamed=False, ended_s=1e-6).completion == 1
     assert billed(meter, Status.CLIENT_CLOSED, streamed=False, ended_s=1e6).completion == 100
 
 
