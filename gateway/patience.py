@@ -93,6 +93,7 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._alarm.close()
+        del self._alarm  # it refers to this: the two would be a cycle for the collector
         await self._timeout.__aexit__(kind, error, traceback)
 
     def _late(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -93,6 +94,19 @@ async def test_a_stopped_alarm_is_silent_until_it_is_set_again() -> None:
         assert not went_off.is_set()
     alarm.set(loop.time() + SHORT_S)
     await went_off.wait()
+
+
+async def test_a_deadline_leaves_nothing_to_the_collector() -> None:
+    """It looks seldom, since nothing on the path leaves cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            async with Deadline(60.0):
+                pass
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 async def test_what_fails_inside_fails_as_it_did() -> None:
