@@ -28,7 +28,7 @@ _STREAM_HEADERS: tuple[Header, ...] = (
 )
 
 
-class ClientConnection(Protocol):
+class AnswerConnection(Protocol):
     """The server's connection that the answer goes out on."""
 
     def send_whole(self, status: int, headers: list[Header], body: bytes) -> bool:
@@ -50,7 +50,7 @@ class AsgiSink:
         send: Send,
         hold: Callable[[], Awaitable[None]],
         headers: list[Header],
-        connection: ClientConnection | None,
+        connection: AnswerConnection | None,
     ) -> None:
         self._send = send
         self._hold = hold

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.admit import local
 from gateway.admit.admitter import Admitter
 from gateway.admit.bucket_store import BucketStore, Granted
 from gateway.admit.local import LocalBuckets
@@ -15,31 +14,11 @@ from gateway.storage.redis import open_redis
 from gateway.units import new_event_id
 
 if TYPE_CHECKING:
-    import pytest
-
     from gateway.admit.admitter import AwayPolicy
     from gateway.admit.bucket import Refusal, UsageVector
     from gateway.admit.policy import BucketSet
     from gateway.domain.config import ModelConfig
     from gateway.errors import LimiterUnavailable
-
-
-@dataclass
-class Clock:
-    """Stands in for the module `time` in the local buckets."""
-
-    now_s: float = 1_000.0
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now_s
-
-    @classmethod
-    def put_in(cls, monkeypatch: pytest.MonkeyPatch) -> Clock:
-        """Return the clock that local buckets go by from now on."""
-        clock = cls()
-        monkeypatch.setattr(local, "time", clock)
-        return clock
 
 
 class Store(BucketStore):

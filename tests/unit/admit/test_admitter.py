@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from gateway.admit import admitter as admitter_module
+from gateway.admit import local
 from gateway.admit.admitter import RETRY_AFTER_S_MAX
 from gateway.admit.bucket import NOTHING, Refusal, UsageVector
 from gateway.domain.call import Endpoint
 from gateway.domain.config import TokenWeights
 from gateway.domain.usage import TokenUsage
 from gateway.errors import LimiterUnavailable, LimitExceeded, RequestExceedsLimit
+from tests.support.clock import Clock
 from tests.support.limits import model, principal, requests, tokens
-from tests.unit.admit.scripted import Clock, call, make_desk
+from tests.unit.admit.scripted import call, make_desk
 
 AWAY = LimiterUnavailable("Redis does not answer")
 
@@ -153,7 +155,7 @@ async def test_policy_allow_grants_everything_that_can_ever_fit(found: str) -> N
 
 @pytest.mark.parametrize("found", ["before", "now"])
 async def test_policy_local_grants_this_replicas_share(monkeypatch: pytest.MonkeyPatch, found: str) -> None:
-    Clock.put_in(monkeypatch)
+    Clock.put_into(local, monkeypatch)
     desk = make_desk("local", replicas=2)
     desk.store.available, desk.store.answer = found == "now", AWAY
     caller = principal(requests(6), tokens(10_000))
@@ -168,7 +170,7 @@ async def test_policy_local_grants_this_replicas_share(monkeypatch: pytest.Monke
 
 
 async def test_the_next_outage_starts_from_what_redis_told_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    Clock.put_in(monkeypatch)
+    Clock.put_into(local, monkeypatch)
     desk, caller = make_desk("local"), principal(requests(10))
     desk.store.available = False
     for _ in range(10):

@@ -9,8 +9,8 @@ import pytest
 from gateway.admit import local
 from gateway.admit.bucket import NOTHING, Refusal, UsageVector
 from gateway.admit.local import LocalBuckets
+from tests.support.clock import Clock
 from tests.support.limits import buckets, requests, tokens
-from tests.unit.admit.scripted import Clock
 
 if TYPE_CHECKING:
     from gateway.admit.policy import BucketSet
@@ -21,7 +21,7 @@ ONE = UsageVector(1, 0, 0, 0)
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that stands still."""
-    return Clock.put_in(monkeypatch)
+    return Clock.put_into(local, monkeypatch)
 
 
 def granted(shares: LocalBuckets, of: BucketSet, usage: UsageVector = ONE) -> int:

@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from gateway.domain.call import Call, Endpoint
 from gateway.domain.config import EngineKind, GatewayConfig, HealthCheck, ModelConfig, PoolConfig
-from gateway.route import engine as engine_module
 from gateway.units import new_event_id
 
-if TYPE_CHECKING:
-    import pytest
-
 NEVER_PROBED = HealthCheck(path=None, interval_s=1.0)
-
-
-@dataclass
-class Clock:
-    """Stands in for the module `time` in what it was put into."""
-
-    now_s: float = 1_000.0
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now_s
-
-    @classmethod
-    def put_into_engines(cls, monkeypatch: pytest.MonkeyPatch) -> Clock:
-        """Return the clock that engines go by from now on."""
-        clock = cls()
-        monkeypatch.setattr(engine_module, "time", clock)
-        return clock
 
 
 def pool(name: str, *ports: int, concurrency: int | None = None, health: HealthCheck = NEVER_PROBED) -> PoolConfig:

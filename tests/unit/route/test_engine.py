@@ -6,8 +6,10 @@ import pytest
 
 from gateway.domain.attempt import AttemptOutcome
 from gateway.observe.metrics import Metrics
+from gateway.route import engine as engine_module
 from gateway.route.engine import EJECTION_S, EJECTION_S_MAX, FAILURES_TO_EJECT, Engine
-from tests.unit.route.parts import Clock, pool
+from tests.support.clock import Clock
+from tests.unit.route.parts import pool
 
 FAILED, BUSY = AttemptOutcome.FAILED, AttemptOutcome.BUSY
 
@@ -15,7 +17,7 @@ FAILED, BUSY = AttemptOutcome.FAILED, AttemptOutcome.BUSY
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that stands still."""
-    return Clock.put_into_engines(monkeypatch)
+    return Clock.put_into(engine_module, monkeypatch)
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import pytest
 from gateway.domain.attempt import AttemptOutcome
 from gateway.errors import NoEngine
 from gateway.observe.metrics import Metrics
+from gateway.route import engine as engine_module
 from gateway.route.engine import FAILURES_TO_EJECT
 from gateway.route.router import ATTEMPTS_MAX, RETRY_RESERVE, RETRY_SHARE, Router
-from tests.unit.route.parts import Clock, call, config, model, pool
+from tests.support.clock import Clock
+from tests.unit.route.parts import call, config, model, pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +31,7 @@ LOCAL = "http://127.0.0.1:"
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that stands still."""
-    return Clock.put_into_engines(monkeypatch)
+    return Clock.put_into(engine_module, monkeypatch)
 
 
 @pytest.fixture

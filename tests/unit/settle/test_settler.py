@@ -19,6 +19,7 @@ from gateway.settle.ledger import Entry, Ledger
 from gateway.settle.price import EffectivePrice, PriceTable
 from gateway.settle.settler import MS_MAX, SMALLINT_MAX, Outcome, Settler
 from gateway.units import PicoUsd, new_event_id, opened_at
+from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from gateway.settle.records import CloseRecord
@@ -29,16 +30,6 @@ PRICE = Price(PicoUsd(1_000), PicoUsd(100), PicoUsd(2_000), PicoUsd(3_000), Pico
 COST = 60 * 1_000 + 40 * 100 + 10 * 2_000 + 3_000 + 7
 MODEL = ModelConfig(name="m", pool="p", upstream="u")
 CALLER = Principal(uuid4(), "org", uuid4(), "team", uuid4(), "user", uuid4(), "publicid")
-
-
-class Clock:
-    """Stands in for the module `time` in the settler."""
-
-    now_s = 1_000.0
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now_s
 
 
 class Reservation:
@@ -56,7 +47,7 @@ class Desk:
     """A settler with all that it stands on; nothing is written anywhere."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(settler_module, "time", Clock())
+        Clock.put_into(settler_module, monkeypatch)
         nowhere: Any = None
         self.metrics = Metrics()
         self.ledger = Ledger(nowhere, self.metrics, events_max=10, group_commit_s=0.0, open_hold_s=0.0)
