@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from gateway.dev.engine import control
+from gateway.dev.engine.behaviour import overrides_of_headers
 from gateway.dev.engine.core import Engine
 from gateway.dev.engine.embeddings import embeddings
 from gateway.dev.engine.errors import EngineError, EngineReset
@@ -24,7 +25,7 @@ from gateway.dev.engine.http import (
     reset,
     respond,
 )
-from gateway.dev.engine.options import EngineOptions, overrides_of_headers
+from gateway.dev.engine.options import EngineOptions
 from gateway.dev.engine.records import Outcome, Record
 
 Inference = Callable[[Engine, Incoming, Send], Awaitable[None]]

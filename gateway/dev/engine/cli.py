@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gateway.dev.engine.options import OUTPUT_TOKENS_MAX, TOKENS_PER_SECOND_MAX, TTFT_MS_MAX, Behaviour, EngineOptions
+from gateway.dev.engine.behaviour import OUTPUT_TOKENS_MAX, TOKENS_PER_SECOND_MAX, TTFT_MS_MAX, Behaviour
+from gateway.dev.engine.options import EngineOptions
 from gateway.dev.engine.server import bind, serve
 
 

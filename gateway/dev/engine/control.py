@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.dev.engine.behaviour import Overrides
 from gateway.dev.engine.core import Engine
 from gateway.dev.engine.errors import bad_request
 from gateway.dev.engine.http import Send, respond
-from gateway.dev.engine.options import Overrides
 from gateway.dev.engine.prompt import render_chat
 from gateway.dev.engine.requests import TokenizeRequest, decode
 from gateway.dev.engine.tokenizer import count_tokens, token_ids, token_texts

@@ -11,10 +11,11 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from gateway.dev.engine.behaviour import Behaviour, Overrides
 from gateway.dev.engine.errors import EngineError, unknown_model
 from gateway.dev.engine.generation import Answer
 from gateway.dev.engine.metrics import Counters, MetricsPage, VllmCollector
-from gateway.dev.engine.options import Behaviour, EngineOptions, Overrides
+from gateway.dev.engine.options import EngineOptions
 from gateway.dev.engine.prefix_cache import PrefixCache, block_hashes
 from gateway.dev.engine.records import Record, Records
 from gateway.dev.engine.tokenizer import count_tokens

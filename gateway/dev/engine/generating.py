@@ -8,11 +8,11 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.dev.engine.behaviour import Behaviour, Overrides
 from gateway.dev.engine.core import Engine, Job
 from gateway.dev.engine.errors import EngineReset, bad_request, context_too_long
 from gateway.dev.engine.generation import Answer, Wanted, answer, seed_of
 from gateway.dev.engine.http import EVENT_STREAM, Send, respond
-from gateway.dev.engine.options import Behaviour, Overrides
 from gateway.dev.engine.prompt import render_chat
 from gateway.dev.engine.records import Record
 from gateway.dev.engine.requests import (

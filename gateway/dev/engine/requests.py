@@ -10,8 +10,8 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Raw
 
+from gateway.dev.engine.behaviour import Overrides
 from gateway.dev.engine.errors import bad_request
-from gateway.dev.engine.options import Overrides
 from gateway.dev.engine.tokenizer import TOKEN_ID_MAX
 
 CHOICES_MAX = 128

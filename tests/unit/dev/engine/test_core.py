@@ -7,10 +7,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from gateway.dev.engine.behaviour import Behaviour
 from gateway.dev.engine.core import WAITING_MAX, Engine, Job
 from gateway.dev.engine.errors import EngineError
 from gateway.dev.engine.generation import Wanted, answer
-from gateway.dev.engine.options import Behaviour, EngineOptions
+from gateway.dev.engine.options import EngineOptions
 from gateway.dev.engine.records import BODY_KEPT_BYTES_MAX, RECORDS_MAX, Record, Records
 
 FLAT_OUT = Behaviour(ttft_ms=0, tokens_per_second=0)

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.dev.engine.behaviour import Behaviour, Overrides, overrides_of_headers
 from gateway.dev.engine.errors import EngineError, type_name
-from gateway.dev.engine.options import Behaviour, Overrides, overrides_of_headers
 from gateway.dev.engine.requests import ChatRequest, CompletionRequest, decode, prompts_of
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
