@@ -25,7 +25,8 @@ from gateway.dev.engine.requests import (
 )
 from gateway.dev.engine.tokenizer import TOKEN_BYTES, bytes_of_ids, count_tokens
 from gateway.dev.engine.tools import ToolCall, calls_for
-from gateway.dev.engine.wire import DONE, ChatWire, TextWire, Wire
+from gateway.dev.engine.wire import Wire
+from gateway.dev.engine.wire_chat import ChatWire, TextWire
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,17 @@ class Incoming:
 async def chat_completions(engine: Engine, incoming: Incoming, send: Send) -> None:
     """Answer a chat completion. Raises EngineError before the answer starts, EngineReset where it is to be cut."""
     request = decode(incoming.body, ChatRequest)
+    await converse(engine, incoming, request, ChatWire(request, incoming.request_id), send)
+
+
+async def converse(
+    engine: Engine, incoming: Incoming, request: ChatRequest, wire: Wire, send: Send, *, param: str = "messages"
+) -> None:
+    """Answer a conversation in the dialect of `wire`; `param` names the field that held it. Raises as above."""
     behaviour = _admitted(engine, request, incoming)
     prompt = render_chat(request.messages, request.tools)
     asked = request.max_completion_tokens or request.max_tokens
-    bound = _output_bound(engine, count_tokens(prompt), asked, "messages")
+    bound = _output_bound(engine, count_tokens(prompt), asked, param)
     calls = [calls_for(request) for _ in range(request.n or 1)]
     answers = [
         answer(
@@ -53,8 +61,7 @@ async def chat_completions(engine: Engine, incoming: Incoming, send: Send) -> No
         for index, one in enumerate(calls)
     ]
     job = Job(prompt, answers, behaviour, incoming.record, bool(request.stream), request.cache_salt)
-    wire = ChatWire(request.model, incoming.request_id, continuous_usage=_continuous(request))
-    await _answer(engine, job, wire, request, send)
+    await _answer(engine, job, wire, send)
 
 
 async def completions(engine: Engine, incoming: Incoming, send: Send) -> None:
@@ -76,8 +83,7 @@ async def completions(engine: Engine, incoming: Incoming, send: Send) -> None:
     # All but the last are padded to whole tokens, so that the joint length counts each prompt's own.
     joint = b"".join([*(one.ljust(count_tokens(one) * TOKEN_BYTES, b"\0") for one in prompts[:-1]), prompts[-1]])
     job = Job(joint, answers, behaviour, incoming.record, bool(request.stream), request.cache_salt)
-    wire = TextWire(request.model, incoming.request_id, continuous_usage=_continuous(request))
-    await _answer(engine, job, wire, request, send)
+    await _answer(engine, job, TextWire(request, incoming.request_id), send)
 
 
 def _admitted(engine: Engine, request: GenerationRequest, incoming: Incoming) -> Behaviour:
@@ -128,15 +134,9 @@ def _wanted(
     )
 
 
-def _continuous(request: GenerationRequest) -> bool:
-    options = request.stream_options
-    return options is not None and options.include_usage and options.continuous_usage_stats
-
-
-async def _answer(engine: Engine, job: Job, wire: Wire, request: GenerationRequest, send: Send) -> None:
+async def _answer(engine: Engine, job: Job, wire: Wire, send: Send) -> None:
     if job.streamed:
-        include_usage = request.stream_options is not None and request.stream_options.include_usage
-        await _stream(engine, job, wire, send, include_usage=include_usage and not job.behaviour.no_usage)
+        await _stream(engine, job, wire, send)
     else:
         async with contextlib.aclosing(engine.generate(job)) as tokens:
             async for _ in tokens:
@@ -148,22 +148,18 @@ async def _answer(engine: Engine, job: Job, wire: Wire, request: GenerationReque
     engine.counters.finished_reasons["length" if job.answers[0].finish_reason == "length" else "stop"] += 1
 
 
-async def _stream(engine: Engine, job: Job, wire: Wire, send: Send, *, include_usage: bool) -> None:
+async def _stream(engine: Engine, job: Job, wire: Wire, send: Send) -> None:
     events = _Events(send, job.behaviour.abort_after_chunks)
     job.record.status = 200
     await send({"type": "http.response.start", "status": 200, "headers": [EVENT_STREAM]})
-    choices = range(len(job.answers))
+    await events.send(wire.greeting(job))
     async with contextlib.aclosing(engine.generate(job)) as tokens:
         async for due in tokens:
             for position in due:
                 if position == 0:
-                    for index in choices:
-                        await events.send(wire.opening(job, index))
-                for index in choices:
-                    await events.send(wire.chunk(job, index, position))
-    if include_usage:
-        await events.send(wire.usage_chunk(job))
-    await events.send(DONE)
+                    await events.send(wire.opening(job))
+                await events.send(wire.token(job, position))
+    await events.send(wire.ending(job))
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -174,14 +170,13 @@ class _Events:
         self._send = send
         self._left = reset_after
 
-    async def send(self, event: bytes | None) -> None:
-        """Send one event; `None` is a token that has none."""
-        if event is None:
-            return
-        if self._left == 0:
-            raise EngineReset
-        await self._send({"type": "http.response.body", "body": event, "more_body": True})
-        if self._left is not None:
-            self._left -= 1
+    async def send(self, events: Sequence[bytes]) -> None:
+        """Send events, each in a write of its own; a token may have none."""
+        for event in events:
             if self._left == 0:
                 raise EngineReset
+            await self._send({"type": "http.response.body", "body": event, "more_body": True})
+            if self._left is not None:
+                self._left -= 1
+                if self._left == 0:
+                    raise EngineReset
