@@ -16,11 +16,13 @@ from gateway.dev.engine.errors import bad_request
 HEADER_PREFIX = b"x-sim-"
 TTFT_MS_MAX = 600_000
 TOKENS_PER_SECOND_MAX = 1_000_000
+LOAD_SLOWDOWN_MAX = 1_000
 OUTPUT_TOKENS_MAX = 1_048_576
 TEXT_CHARS_MAX = 262_144
 
 _Millis = Annotated[float, Meta(ge=0, le=TTFT_MS_MAX)]
 _Rate = Annotated[float, Meta(ge=0, le=TOKENS_PER_SECOND_MAX)]
+_Share = Annotated[float, Meta(ge=0, le=LOAD_SLOWDOWN_MAX)]
 _Tokens = Annotated[int, Meta(ge=1, le=OUTPUT_TOKENS_MAX)]
 _TokensOrNone = Annotated[int, Meta(ge=0, le=OUTPUT_TOKENS_MAX)]
 _Status = Annotated[int, Meta(ge=400, le=599)]
@@ -32,8 +34,10 @@ _Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     """How one request is answered.
 
-    `ttft_ms`: from the start of the prefill to the first token. `tokens_per_second`: of each stream; 0 is as fast as
-    it goes. `output_tokens`: tokens of an answer, the end token included, where `max_tokens` does not cut it.
+    `ttft_ms`: to the first token, beside what its prefill costs. `tokens_per_second`: of each stream; 0 is as fast as
+    it goes. `prefill_tokens_per_second`: how fast prompt tokens that are not cached are computed, one prompt after the
+    other; 0 takes no time. `load_slowdown`: by which share of its pace each other running request slows this one down.
+    `output_tokens`: tokens of an answer, the end token included, where `max_tokens` does not cut it.
     `reasoning_tokens`: tokens of `reasoning_content` before it. `text`: say exactly this. `status`: answer with this
     error, with `retry_after` seconds in the header. `abort_after_chunks`: reset the connection after that many SSE
     events (0: after the first token's time, with nothing said; an answer that is not streamed is reset in its place).
@@ -42,6 +46,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
 
     ttft_ms: float = 20.0
     tokens_per_second: float = 200.0
+    prefill_tokens_per_second: float = 0.0
+    load_slowdown: float = 0.0
     output_tokens: int = 64
     reasoning_tokens: int = 0
     text: str | None = None
@@ -56,6 +62,8 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     ttft_ms: _Millis | UnsetType | None = UNSET
     tokens_per_second: _Rate | UnsetType | None = UNSET
+    prefill_tokens_per_second: _Rate | UnsetType | None = UNSET
+    load_slowdown: _Share | UnsetType | None = UNSET
     output_tokens: _Tokens | UnsetType | None = UNSET
     reasoning_tokens: _TokensOrNone | UnsetType | None = UNSET
     text: _Text | UnsetType | None = UNSET
