@@ -27,7 +27,8 @@ from rich.text import Text
 from gateway.dev.files import read_json
 from gateway.units import PICO_USD_PER_USD
 from tests.support.engine import sampled
-from tests.support.opencode import Event, OpenCodeMissing, configuration, installed, run_opencode
+from tests.support.npm import NpmMissing, installed
+from tests.support.opencode import Event, configuration, run_opencode
 from tests.support.postgres import connected
 from tests.support.process_ids import running
 from tests.support.servers import reachable_directory
@@ -94,7 +95,7 @@ def main(arguments: list[str]) -> int:
             installed()
         with development(console, options.data_dir) as info:
             return demonstrate(console, info, options.task)
-    except OpenCodeMissing as error:
+    except NpmMissing as error:
         console.print(Text(str(error), style="red"))
     except KeyboardInterrupt:
         console.print("stopped")

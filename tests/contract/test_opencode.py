@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.engine import EngineProcess
 from tests.support.ledger import all_closed, cost_at
-from tests.support.opencode import OpenCodeMissing, OpenCodeRun, configuration, installed, run_opencode
+from tests.support.opencode import OpenCodeRun, configuration, run_opencode
 from tests.support.stack import Stack, running_stack
 
 if TYPE_CHECKING:
@@ -117,13 +117,6 @@ def test_a_refusal_is_shown_and_not_repeated(stack: Stack, tmp_path: Path, case:
     assert any(expected in message for message in run.errors), run
     assert run.tools == []
     assert 1 <= len(refusals(stack)) - refused_before <= REFUSAL_REQUESTS_MAX
-
-
-def test_a_missing_npm_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("tests.support.opencode.WHEEL_PROGRAMS", tmp_path)
-    with pytest.raises(OpenCodeMissing, match=r"npm is missing: .* apt-get install nodejs npm"):
-        installed()
 
 
 def refusals(stack: Stack) -> list[dict[str, Any]]:

