@@ -47,6 +47,12 @@ class InvalidRequest(GatewayError):
     status, code, kind = 400, "invalid_request", "invalid_request_error"
 
 
+class ImageAddressRefused(InvalidRequest):
+    """The prompt holds an address (of an image, a sound, a film, a file) that must not be fetched for it."""
+
+    code = "image_address_refused"
+
+
 class InvalidKey(GatewayError):
     """No key, an unknown one, a revoked one or an expired one: the caller is not told which of the last three."""
 
@@ -75,6 +81,12 @@ class NotFound(GatewayError):
     """No such route, or no such thing within the caller's reach."""
 
     status, code, kind = 404, "not_found", "invalid_request_error"
+
+
+class EndpointNotServed(GatewayError):
+    """The engines of the model do not have this endpoint."""
+
+    status, code, kind = 400, "endpoint_not_served", "invalid_request_error"
 
 
 class MethodNotAllowed(GatewayError):

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from gateway.admit.bucket import Refusal, UsageVector
-from gateway.admit.estimate import Estimate, Experience, estimate
+from gateway.admit.estimate import NOTHING_EXPECTED, Estimate, Experience, estimate
 from gateway.admit.policy import BucketSet, bucket_set
 from gateway.admit.reservation import Reservation
 from gateway.domain.call import Endpoint
@@ -98,12 +98,14 @@ class Admitter:
         return Reservation(call.event_id, buckets, expected, usage, levels, self._local, experience)
 
     def _estimate(self, call: Call, experience: Experience, buckets: BucketSet) -> Estimate:
+        if call.endpoint is Endpoint.COUNT_TOKENS:
+            return NOTHING_EXPECTED
         expected = estimate(
             call.body,
             experience,
             output_max=call.output_max,
             choices=call.choices,
-            embeds=call.endpoint is Endpoint.EMBEDDINGS,
+            embeds=not call.endpoint.generates,
         )
         capacity = buckets.tightest_token_capacity
         if capacity is None:

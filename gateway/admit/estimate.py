@@ -7,6 +7,7 @@ the engines' own counts.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ DATA_URL_TOKENS = 800
 """Stands for one inline image or file, whose bytes say nothing about its tokens."""
 
 _DATA_URL = b";base64,"
+# Anthropic's images and documents: {"type": "base64", "media_type": "image/png", "data": "iVBOR…"}.
+_BASE64_SOURCE = b'"base64"'
+_BASE64_DATA = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=]{64,})"')
 _RATE = 0.05
 _QUANTILE = 0.8
 
@@ -61,6 +65,9 @@ class Estimate(NamedTuple):
     prompt_bytes: int
 
 
+NOTHING_EXPECTED = Estimate(0, 0, 0)
+
+
 def estimate(body: bytes, experience: Experience, *, output_max: int | None, choices: int, embeds: bool) -> Estimate:
     """Estimate a request from its body.
 
@@ -82,10 +89,11 @@ def estimate(body: bytes, experience: Experience, *, output_max: int | None, cho
 
 
 def _without_data_urls(body: bytes) -> tuple[int, int]:
-    position = body.find(_DATA_URL)
-    if position < 0:
-        return len(body), 0
+    """Return the size of the body without inline images and files, and how many there are."""
     size, items = len(body), 0
+    if (first := body.find(b"base64")) < 0:
+        return size, items
+    position = body.find(_DATA_URL, first - 1)
     while position >= 0:
         end = body.find(b'"', position)
         if end < 0:
@@ -93,4 +101,8 @@ def _without_data_urls(body: bytes) -> tuple[int, int]:
         size -= end - position
         items += 1
         position = body.find(_DATA_URL, end)
+    if body.find(_BASE64_SOURCE, first - 1) >= 0:
+        for data in _BASE64_DATA.finditer(body):
+            size -= data.end(1) - data.start(1)
+            items += 1
     return size, items

@@ -20,10 +20,13 @@ class Endpoint(StrEnum):
     CHAT_COMPLETIONS = "chat.completions"
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
+    MESSAGES = "messages"
+    COUNT_TOKENS = "messages.count_tokens"
+    RESPONSES = "responses"
 
     @property
     def upstream_path(self) -> str:
-        """The path on an OpenAI-compatible engine."""
+        """The path on an engine that has this endpoint."""
         return _UPSTREAM_PATHS[self]
 
     @property
@@ -31,16 +34,27 @@ class Endpoint(StrEnum):
         """The field of the body that holds the prompt."""
         return _PROMPT_FIELDS[self]
 
+    @property
+    def generates(self) -> bool:
+        """Whether an answer is made of generated tokens, and may be streamed."""
+        return self is not Endpoint.EMBEDDINGS and self is not Endpoint.COUNT_TOKENS
+
 
 _UPSTREAM_PATHS = {
     Endpoint.CHAT_COMPLETIONS: "/v1/chat/completions",
     Endpoint.COMPLETIONS: "/v1/completions",
     Endpoint.EMBEDDINGS: "/v1/embeddings",
+    Endpoint.MESSAGES: "/v1/messages",
+    Endpoint.COUNT_TOKENS: "/v1/messages/count_tokens",
+    Endpoint.RESPONSES: "/v1/responses",
 }
 _PROMPT_FIELDS = {
     Endpoint.CHAT_COMPLETIONS: "messages",
     Endpoint.COMPLETIONS: "prompt",
     Endpoint.EMBEDDINGS: "input",
+    Endpoint.MESSAGES: "messages",
+    Endpoint.COUNT_TOKENS: "messages",
+    Endpoint.RESPONSES: "input",
 }
 
 Fields = dict[str, msgspec.Raw]

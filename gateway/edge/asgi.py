@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from gateway.edge.dialects import OPENAI
 from gateway.edge.errors import Header, render
 
 if TYPE_CHECKING:
+    from gateway.edge.dialects import Dialect
     from gateway.errors import GatewayError
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -28,7 +30,7 @@ async def send_json(send: Send, status: int, body: bytes, headers: list[Header])
     await send_whole(send, status, [*headers, *own], body)
 
 
-async def send_error(send: Send, error: GatewayError, headers: list[Header]) -> None:
+async def send_error(send: Send, error: GatewayError, headers: list[Header], dialect: Dialect = OPENAI) -> None:
     """Send an error that no byte went before."""
-    body, own = render(error)
+    body, own = render(error, dialect)
     await send_whole(send, error.status, [*own, *headers, (b"content-length", b"%d" % len(body))], body)

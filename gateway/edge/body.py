@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from gateway.domain.call import Call, Endpoint, Fields
+from gateway.edge.stateless import STATEFUL, keep_stateless
 from gateway.edge.surrogates import lone_surrogate
 from gateway.errors import BodyTooLarge, InvalidRequest, ModelNotFound, RequestTimeout, UnsupportedEncoding
 
@@ -26,18 +27,30 @@ MODEL_CHARS_MAX = 256
 SESSION_CHARS_MAX = 128
 OUTPUT_TOKENS_MAX = 10_000_000
 
-OWNED = frozenset(
-    {"model", "messages", "prompt", "input", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
+OWNED = STATEFUL | frozenset(
+    {"model", "messages", "prompt", "input", "stream", "stream_options", "n"}
+    | {"max_tokens", "max_completion_tokens", "max_output_tokens"}
 )
 """Fields that the gateway reads or overwrites. Some engines find them in any spelling, so only their own may occur."""
 
 _decode_fields = msgspec.json.Decoder(Fields).decode
 _INCLUDE_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
+_SESSION_HEADERS = (b"x-session-id", b"x-session-affinity", b"x-claude-code-session-id")
 _SHAPES = {
     "messages": (b"[", "a list of messages"),
     "prompt": (b'["', "a string or a list"),
     "input": (b'["', "a string or a list"),
+}
+
+
+_COMPLETIONS = frozenset({Endpoint.CHAT_COMPLETIONS, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS})
+"""OpenAI's older endpoints, which have `n` and say usage in a stream only when asked."""
+_OUTPUT_FIELDS = {
+    Endpoint.CHAT_COMPLETIONS: ("max_completion_tokens", "max_tokens"),
+    Endpoint.COMPLETIONS: ("max_completion_tokens", "max_tokens"),
+    Endpoint.MESSAGES: ("max_tokens",),
+    Endpoint.RESPONSES: ("max_output_tokens",),
 }
 
 
@@ -133,12 +146,16 @@ def parse_call(
     if model is None:
         raise ModelNotFound(f"there is no model '{name[:MODEL_CHARS_MAX]}'; GET /v1/models lists yours", param="model")
     _check_required(fields, endpoint)
-    stream = _boolean(fields, "stream") and endpoint is not Endpoint.EMBEDDINGS
-    usage_wanted = False
-    if stream:
-        usage_wanted = _ask_for_usage(fields)
-    elif "stream_options" in fields and bytes(fields["stream_options"]) == b"null":
-        del fields["stream_options"]
+    stream = _boolean(fields, "stream") and endpoint.generates
+    usage_wanted, choices = False, 1
+    if endpoint in _COMPLETIONS:
+        choices = _integer(fields, "n", 1, CHOICES_MAX) or 1
+        if stream:
+            usage_wanted = _ask_for_usage(fields)
+        elif "stream_options" in fields and bytes(fields["stream_options"]) == b"null":
+            del fields["stream_options"]
+    elif endpoint is Endpoint.RESPONSES:
+        keep_stateless(fields)
     return Call(
         event_id=event_id,
         endpoint=endpoint,
@@ -148,8 +165,8 @@ def parse_call(
         body=body,
         stream=stream,
         usage_wanted=usage_wanted,
-        output_max=_cap_output(fields, model) if endpoint is not Endpoint.EMBEDDINGS else None,
-        choices=_integer(fields, "n", 1, CHOICES_MAX) or 1,
+        output_max=_cap_output(fields, model, _OUTPUT_FIELDS[endpoint]) if endpoint.generates else None,
+        choices=choices,
         session=_session(fields, headers),
         started_s=started_s,
     )
@@ -236,10 +253,10 @@ def _ask_for_usage(fields: Fields) -> bool:
     return wanted
 
 
-def _cap_output(fields: Fields, model: ModelConfig) -> int | None:
-    """Return the bound on one completion: the client's, cut to the model's where that has one."""
+def _cap_output(fields: Fields, model: ModelConfig, names: tuple[str, ...]) -> int | None:
+    """Return the bound on one completion: the client's in one of `names`, cut to the model's where that has one."""
     asked: int | None = None
-    for name in ("max_completion_tokens", "max_tokens"):
+    for name in names:
         value = _integer(fields, name, 0, OUTPUT_TOKENS_MAX)
         if value is not None and model.output_tokens is not None and value > model.output_tokens:
             value = model.output_tokens
@@ -251,7 +268,7 @@ def _cap_output(fields: Fields, model: ModelConfig) -> int | None:
 
 def _session(fields: Fields, headers: dict[bytes, bytes]) -> str | None:
     """Return what ties the turns of a conversation together, as printable ASCII, None when nothing does."""
-    for name in (b"x-session-id", b"x-session-affinity"):
+    for name in _SESSION_HEADERS:
         if name in headers:
             return _printable(headers[name].decode("latin-1"))
     raw = fields.get("prompt_cache_key")

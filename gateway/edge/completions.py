@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions, /v1/completions and /v1/embeddings: the path of one request, top to bottom."""
+"""POST /v1/chat/completions, /v1/messages, /v1/responses and their like: the path of one request, top to bottom."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import structlog
 from gateway.domain.usage import Status
 from gateway.edge.asgi import send_error
 from gateway.edge.body import parse_call, read_body
+from gateway.edge.dialects import OPENAI
 from gateway.edge.identity import address_of, token_of
 from gateway.edge.sink import AsgiSink
 from gateway.errors import (
     Draining,
+    EndpointNotServed,
     GatewayError,
     InternalError,
     LedgerFull,
@@ -22,6 +24,7 @@ from gateway.errors import (
     Unavailable,
     UpstreamTimeout,
 )
+from gateway.providers.dialect import serves
 from gateway.relay.meter import Meter
 from gateway.relay.relay import Progress
 from gateway.settle.settler import Outcome
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from gateway.domain.call import Call, Endpoint
     from gateway.domain.principal import Principal
     from gateway.edge.asgi import Receive, Scope, Send
+    from gateway.edge.dialects import Dialect
     from gateway.edge.errors import Header
     from gateway.edge.stages import Stages
     from gateway.settle.ledger import Entry
@@ -47,9 +51,10 @@ class Completions:
     status can change: from there failure is reported in the stream.
     """
 
-    def __init__(self, endpoint: Endpoint, stages: Stages) -> None:
+    def __init__(self, endpoint: Endpoint, stages: Stages, dialect: Dialect = OPENAI) -> None:
         self._endpoint = endpoint
         self._stages = stages
+        self._dialect = dialect
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
@@ -75,6 +80,8 @@ class Completions:
         call = parse_call(body, self._endpoint, headers, stages.config.by_name, event_id=event_id, started_s=started_s)
         if not principal.may_use(call.model.name):
             raise ModelNotAllowed(f"this key may not use the model '{call.model.name}'", param="model")
+        if not any(serves(stages.config.pools[name].engine_kind, self._endpoint) for name in call.model.pools):
+            raise EndpointNotServed(f"the engines of '{call.model.name}' do not have this endpoint", param="model")
         await self._admitted(scope, send, principal, call)
 
     async def _admitted(self, scope: Scope, send: Send, principal: Principal, call: Call) -> None:
@@ -110,8 +117,10 @@ class Completions:
         """From here on the request is admitted: whatever happens, it is settled, once."""
         stages = self._stages
         stages.in_flight += 1
-        headers: list[Header] = [*request_headers(call.event_id), *reservation.headers()]
-        sink = AsgiSink(send, lambda: stages.ledger.hold(entry), headers, scope.get("penstock.connection"))
+        headers: list[Header] = [*request_headers(call.event_id, self._dialect), *reservation.headers()]
+        sink = AsgiSink(
+            send, lambda: stages.ledger.hold(entry), headers, scope.get("penstock.connection"), self._dialect
+        )
         progress = Progress(Meter(call.choices))
         status, error = Status.INTERRUPTED, None
         try:
@@ -143,7 +152,7 @@ class Completions:
         if sink.started:
             await sink.fail(error)
         else:
-            await send_error(send, error, headers)
+            await send_error(send, error, headers, self._dialect)
 
     def _settle(
         self,
@@ -182,9 +191,10 @@ class Completions:
             experience.learn(estimate.prompt_bytes, usage.prompt, usage.completion, generation_s)
 
 
-def request_headers(event_id: UUID) -> list[Header]:
+def request_headers(event_id: UUID, dialect: Dialect = OPENAI) -> list[Header]:
     """Return the headers of every answer."""
-    return [(b"x-request-id", str(event_id).encode())]
+    value = str(event_id).encode()
+    return [(name, value) for name in dialect.request_id_headers]
 
 
 class _Guard:

@@ -1,4 +1,4 @@
-"""Turns errors into HTTP answers in OpenAI's shape, and keeps clients from retrying what cannot succeed.
+"""Turns errors into HTTP answers in the caller's dialect, and keeps clients from retrying what cannot succeed.
 
 Some clients retry on the words of an error whatever its status ("monthly budget of $500 exceeded" was retried for the
 500 in it). A permanent error whose body matches such words is sent with a fixed text instead; what it said goes into a
@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.edge.dialects import OPENAI, ErrorText
+
 if TYPE_CHECKING:
+    from gateway.edge.dialects import Dialect
     from gateway.errors import GatewayError
 
 DETAIL_CHARS_MAX = 500
@@ -39,37 +42,38 @@ _FIXED_TEXT = {
 Header = tuple[bytes, bytes]
 
 
-def render(error: GatewayError) -> tuple[bytes, list[Header]]:
+def render(error: GatewayError, dialect: Dialect = OPENAI) -> tuple[bytes, list[Header]]:
     """Return an error's JSON body and its own headers (content type, retry hints, details kept out of the body)."""
     headers: list[Header] = [(b"content-type", b"application/json")]
-    body = error_body(error.message, error.kind, error.code, error.param)
+    said = _text_of(error)
     if error.permanent:
         headers.append((b"x-should-retry", b"false"))
-        if any(map(_is_retried, (error.message, error.kind, error.code, error.param))):
-            detail = f"{error.code}: {error.message}"
-            headers.append((DETAIL_HEADER, _header_safe(detail)))
-            body = _fixed_body(error, "; the reason is in the response header x-penstock-error-detail")
+        if _invites_retries(said):
+            headers.append((DETAIL_HEADER, _header_safe(f"{error.code}: {error.message}")))
+            said = _fixed(said, "; the reason is in the response header x-penstock-error-detail")
     elif error.retry_after_s is not None:
         milliseconds = max(round(error.retry_after_s * 1000), 1)
         headers.append((b"retry-after", b"%d" % max(-(-milliseconds // 1000), 1)))
         headers.append((b"retry-after-ms", b"%d" % milliseconds))
-    return body, headers
+    return dialect.body(said), headers
 
 
-def error_body(message: str, kind: str, code: str, param: str | None) -> bytes:
-    """Return OpenAI's error object as JSON."""
-    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
-
-
-def error_event(error: GatewayError) -> bytes:
+def error_event(error: GatewayError, dialect: Dialect = OPENAI) -> bytes:
     """Return an error as the last event of a stream, typed by permanence: clients retry `server_error` only."""
+    said = _text_of(error)
     if not error.permanent:
-        body = error_body(error.message, "server_error", error.code, None)
-    elif any(map(_is_retried, (error.message, error.kind, error.code, error.param))):
-        body = _fixed_body(error, "")
-    else:
-        body = error_body(error.message, error.kind, error.code, error.param)
-    return b"data: %b\n\n" % body
+        said = said._replace(kind="server_error", param=None)
+    elif _invites_retries(said):
+        said = _fixed(said, "")
+    return dialect.event(said)
+
+
+def _text_of(error: GatewayError) -> ErrorText:
+    return ErrorText(error.status, error.message, error.kind, error.code, error.param)
+
+
+def _invites_retries(said: ErrorText) -> bool:
+    return any(map(_is_retried, (said.message, said.kind, said.code, said.param)))
 
 
 def _is_retried(text: str | None) -> bool:
@@ -79,12 +83,14 @@ def _is_retried(text: str | None) -> bool:
     )
 
 
-def _fixed_body(error: GatewayError, where: str) -> bytes:
-    text = _FIXED_TEXT.get(error.status, _FIXED_TEXT[400]) + where
-    code = "refused" if _is_retried(error.code) else error.code
-    kind = "invalid_request_error" if _is_retried(error.kind) else error.kind
-    param = None if _is_retried(error.param) else error.param
-    return error_body(text, kind, code, param)
+def _fixed(said: ErrorText, where: str) -> ErrorText:
+    return ErrorText(
+        status=said.status,
+        message=_FIXED_TEXT.get(said.status, _FIXED_TEXT[400]) + where,
+        kind="invalid_request_error" if _is_retried(said.kind) else said.kind,
+        code="refused" if _is_retried(said.code) else said.code,
+        param=None if _is_retried(said.param) else said.param,
+    )
 
 
 def _header_safe(text: str) -> bytes:

@@ -1,6 +1,6 @@
 """The client's side of one answer: its head, keep-alives while the engine thinks, back-pressure, and how it ends.
 
-Nothing goes out before the request's OPEN record is in the ledger. Keep-alive comments commit status 200, so from then
+Nothing goes out before the request's OPEN record is in the ledger. Keep-alives commit status 200, so from then
 on a failure can only be an event in the stream.
 """
 
@@ -10,16 +10,17 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.edge.asgi import send_whole
+from gateway.edge.dialects import OPENAI
 from gateway.edge.errors import Header, error_event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gateway.edge.asgi import Send
+    from gateway.edge.dialects import Dialect
     from gateway.errors import GatewayError
 
 KEEP_ALIVE_S = 10.0
-KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
 
 _STREAM_HEADERS: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -43,7 +44,7 @@ class AnswerConnection(Protocol):
 class AsgiSink:
     """See `gateway.relay.relay.Sink`."""
 
-    __slots__ = ("_connection", "_headers", "_hold", "_keep_alive", "_send", "content_sent", "started")
+    __slots__ = ("_connection", "_dialect", "_headers", "_hold", "_keep_alive", "_send", "content_sent", "started")
 
     def __init__(
         self,
@@ -51,8 +52,10 @@ class AsgiSink:
         hold: Callable[[], Awaitable[None]],
         headers: list[Header],
         connection: AnswerConnection | None,
+        dialect: Dialect = OPENAI,
     ) -> None:
         self._send = send
+        self._dialect = dialect
         self._hold = hold
         self._headers = headers
         self._connection = connection
@@ -62,7 +65,7 @@ class AsgiSink:
         self.content_sent = False
 
     def keep_alive(self, every_s: float = KEEP_ALIVE_S) -> None:
-        """From now until the first content, send a comment every `every_s` seconds."""
+        """From now until the first content, send a sign of life every `every_s` seconds."""
         loop = asyncio.get_running_loop()
 
         def begin() -> None:
@@ -93,7 +96,7 @@ class AsgiSink:
     async def fail(self, error: GatewayError) -> None:
         """End a stream that has begun with an error event and a cut connection: never with a proper end."""
         await self.stop_keep_alive()
-        await self._send({"type": "http.response.body", "body": error_event(error), "more_body": True})
+        await self._send({"type": "http.response.body", "body": error_event(error, self._dialect), "more_body": True})
         if self._connection is not None:
             self._connection.break_off()
 
@@ -122,5 +125,5 @@ class AsgiSink:
     async def _send_keep_alives(self, every_s: float) -> None:
         while True:
             await self._begin_stream()
-            await self._send({"type": "http.response.body", "body": KEEP_ALIVE_COMMENT, "more_body": True})
+            await self._send({"type": "http.response.body", "body": self._dialect.keep_alive, "more_body": True})
             await asyncio.sleep(every_s)

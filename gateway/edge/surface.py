@@ -1,4 +1,4 @@
-"""The addresses of the data path, and what every answer has: a request id, and an error in OpenAI's shape.
+"""The addresses of the data path, and what every answer has: a request id, and an error in its dialect.
 
 The last line of defence: nothing that a client sends makes a traceback or a 500, and a fault of the gateway's own
 becomes a 500 with an id that its log knows.
@@ -15,6 +15,7 @@ from gateway.domain.call import Endpoint
 from gateway.edge.asgi import send_error
 from gateway.edge.body import Disconnected
 from gateway.edge.completions import Completions, request_headers
+from gateway.edge.dialects import ANTHROPIC, OPENAI, RESPONSES
 from gateway.edge.models import ListModels, ShowModel
 from gateway.edge.probes import Liveness, Readiness
 from gateway.errors import GatewayError, InternalError, MethodNotAllowed, UnsupportedEncoding
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.edge.asgi import Receive, Scope, Send
+    from gateway.edge.dialects import Dialect
     from gateway.edge.stages import Stages
 
 PREFIXES = ("/v1", "", "/api/v1")
@@ -62,6 +64,9 @@ class Surface:
             "/chat/completions": Completions(Endpoint.CHAT_COMPLETIONS, stages),
             "/completions": Completions(Endpoint.COMPLETIONS, stages),
             "/embeddings": Completions(Endpoint.EMBEDDINGS, stages),
+            "/messages": Completions(Endpoint.MESSAGES, stages, ANTHROPIC),
+            "/messages/count_tokens": Completions(Endpoint.COUNT_TOKENS, stages, ANTHROPIC),
+            "/responses": Completions(Endpoint.RESPONSES, stages, RESPONSES),
         }
         models = ListModels(stages)
         for prefix in PREFIXES:
@@ -85,12 +90,13 @@ class Surface:
             await handler(scope, receive, send, headers, event_id)
         except GatewayError as error:
             self._refused(error, event_id, path)
-            own = request_headers(event_id)
+            dialect = _dialect(path)
+            own = request_headers(event_id, dialect)
             if isinstance(error, MethodNotAllowed):
                 own.append((b"allow", _allowed(methods).encode()))
             elif isinstance(error, UnsupportedEncoding):
                 own.append((b"accept-encoding", b"identity"))
-            await send_error(send, error, own)
+            await send_error(send, error, own, dialect)
         except Disconnected:
             self._metrics.refusals.labels("client_disconnected").inc()
         except asyncio.CancelledError:
@@ -98,7 +104,8 @@ class Surface:
         except Exception:
             _log.exception("request_failed", request_id=str(event_id))
             fault = InternalError("the gateway failed; the request id finds it in its log")
-            await send_error(send, fault, request_headers(event_id))
+            dialect = _dialect(path)
+            await send_error(send, fault, request_headers(event_id, dialect), dialect)
 
     def _model_route(self, path: str) -> dict[str, Handler] | None:
         for prefix in PREFIXES:
@@ -109,6 +116,10 @@ class Surface:
     def _refused(self, error: GatewayError, event_id: UUID, path: str) -> None:
         self._metrics.refusals.labels(error.code).inc()
         _log.info("refused", request_id=str(event_id), path=path[:200], status=error.status, error=error.code)
+
+
+def _dialect(path: str) -> Dialect:
+    return ANTHROPIC if path.endswith(("/messages", "/messages/count_tokens")) else OPENAI
 
 
 def _handler(methods: dict[str, Handler], method: str) -> Handler:

@@ -1,4 +1,4 @@
-"""What a request to an engine of a given kind looks like: credentials, and the fields that are the gateway's own.
+"""What an engine of a given kind takes: its endpoints, credentials, and the fields that are the gateway's own.
 
 Privileged engine fields let a caller jump the queue or share another tenant's cache: they are dropped from what clients
 send, for every kind that knows them.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway import __version__
+from gateway.domain.call import Endpoint
 from gateway.domain.config import EngineKind, PoolConfig
 
 if TYPE_CHECKING:
@@ -21,6 +22,21 @@ _PRIVILEGED: dict[EngineKind, frozenset[str]] = {
     ),
 }
 _NONE: frozenset[str] = frozenset()
+
+_ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
+_NEWER = _ANTHROPIC | {Endpoint.RESPONSES}
+"""Endpoints that not all kinds have; what OpenAI's interface had from the start is taken to be everywhere."""
+_LACKING: dict[EngineKind, frozenset[Endpoint]] = {
+    EngineKind.TGI: _NEWER,
+    EngineKind.OLLAMA: frozenset({Endpoint.COUNT_TOKENS}),
+    EngineKind.OPENAI: _ANTHROPIC,
+    EngineKind.LITELLM: _NEWER,
+}
+
+
+def serves(kind: EngineKind, endpoint: Endpoint) -> bool:
+    """Return whether engines of this kind have this endpoint."""
+    return kind not in _LACKING or endpoint not in _LACKING[kind]
 
 
 def request_headers(pool: PoolConfig) -> bytes:

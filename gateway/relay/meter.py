@@ -24,6 +24,7 @@ class Meter:
         "completion_tokens",
         "first_token_s",
         "last_token_s",
+        "prompt",
         "sent_s",
     )
 
@@ -39,6 +40,8 @@ class Meter:
         self.completion_tokens = 0
         self.first_token_s: float | None = None
         self.last_token_s: float | None = None
+        self.prompt: TokenUsage | None = None
+        """The prompt as an engine counted it before it began to answer; what counts where it never said more."""
         self._usage: TokenUsage | None = None
         self._seen: set[int] = set()
         self._finished: set[int] = set()
@@ -60,12 +63,31 @@ class Meter:
             if choice.finish_reason is not None:
                 self._finished.add(choice.index)
         if generated:
-            self.completion_tokens += generated
-            self.last_token_s = now_s
-            if self.first_token_s is None:
-                self.first_token_s = now_s
+            self._grow(generated, now_s)
         if answer.usage is not None:
             self._usage = answer.usage.tokens() or self._usage
+
+    def take(
+        self, generated_bytes: int, now_s: float, *, finished: bool = False, usage: TokenUsage | None = None
+    ) -> None:
+        """Take in an event, or the whole, of an answer that has one choice; `usage` is the engine's word so far."""
+        if generated_bytes:
+            self._grow(estimated_tokens(generated_bytes), now_s)
+        self._seen.add(0)
+        if finished:
+            self._finished.add(0)
+        if usage is not None:
+            self._usage = usage
+
+    def nothing(self) -> None:
+        """What was asked for uses no tokens."""
+        self._usage = NO_USAGE
+
+    def _grow(self, generated: int, now_s: float) -> None:
+        self.completion_tokens += generated
+        self.last_token_s = now_s
+        if self.first_token_s is None:
+            self.first_token_s = now_s
 
     @property
     def finished(self) -> bool:
@@ -105,4 +127,6 @@ class Meter:
         completion = self.completion_tokens
         if not streamed and not completion and status is not Status.OK:
             completion = min(max(int((ended_s - self.sent_s) * output_per_s), 1), output_estimate_max)
+        if self.prompt is not None:
+            return replace(self.prompt, completion=completion, coverage=Coverage.ESTIMATED)
         return TokenUsage(prompt=prompt_estimate, completion=completion, coverage=Coverage.ESTIMATED)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from gateway.domain.attempt import AttemptOutcome
-from gateway.domain.call import Fields
+from gateway.domain.call import Endpoint, Fields
 from gateway.domain.upstream import UpstreamRequest
 from gateway.errors import (
     GatewayError,
@@ -27,15 +27,20 @@ from gateway.errors import (
     UpstreamUnreachable,
 )
 from gateway.providers.dialect import drop_privileged
-from gateway.relay.stream_pump import DONE_EVENT, StreamPump
+from gateway.relay.messages import MessagesPump, count_message, count_nothing
+from gateway.relay.responses import ResponsesPump, count_response
+from gateway.relay.stream_pump import StreamPump
 from gateway.relay.upstream_errors import BODY_BYTES_MAX, from_event, from_response
 from gateway.relay.wire import UNREADABLE, read_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from gateway.domain.attempt import Attempt, Attempts
     from gateway.domain.call import Call
     from gateway.domain.upstream import UpstreamResponse
     from gateway.relay.meter import Meter
+    from gateway.relay.pump import Pump
 
 ANSWER_BYTES_MAX = 64 * 2**20
 
@@ -141,15 +146,12 @@ class Relay:
 
 async def _whole(call: Call, response: UpstreamResponse, sink: Sink, meter: Meter) -> None:
     body = await _read_all(response, ANSWER_BYTES_MAX)
-    answer = read_answer(body)
     try:
         fields = _decode_fields(body)
     except UNREADABLE:
         raise UpstreamFailed("the engine's answer is not a JSON object") from None
-    if answer is not None and answer.failed:
+    if not _COUNTERS.get(call.endpoint, _count_completion)(body, meter, time.monotonic()):
         raise from_event(body)
-    if answer is not None:
-        meter.count(answer, time.monotonic())
     name = msgspec.json.encode(call.requested_model)
     if "model" in fields and bytes(fields["model"]) != name:
         fields["model"] = msgspec.Raw(name)
@@ -160,7 +162,7 @@ async def _whole(call: Call, response: UpstreamResponse, sink: Sink, meter: Mete
 async def _stream(call: Call, response: UpstreamResponse, sink: Sink, meter: Meter) -> None:
     if b"text/event-stream" not in response.headers.get(b"content-type", b"").lower():
         raise UpstreamFailed("the engine answered a stream with something else")
-    pump = StreamPump(call.requested_model, meter, usage_wanted=call.usage_wanted)
+    pump = _pump(call, meter)
     while True:
         data = await response.read()
         now_s = time.monotonic()
@@ -173,14 +175,39 @@ async def _stream(call: Call, response: UpstreamResponse, sink: Sink, meter: Met
             break
         if events:
             await sink.write(events)
-    # Some engines never say [DONE]; all choices having ended will do. Neither is a stream that was cut.
-    if not (meter.consistent if pump.done else meter.finished):
+    if not pump.complete:
         if events:
             await sink.write(events)
         raise UpstreamFailed("the engine ended its stream without finishing the answer")
-    await sink.end(events + DONE_EVENT)
+    await sink.end(events + pump.ending)
     # The client has everything: nothing may be waited for any more, or a hang-up now would be taken for one before.
     response.leave()
+
+
+def _pump(call: Call, meter: Meter) -> Pump:
+    if call.endpoint is Endpoint.MESSAGES:
+        return MessagesPump(call.requested_model, meter)
+    if call.endpoint is Endpoint.RESPONSES:
+        return ResponsesPump(call.requested_model, meter)
+    return StreamPump(call.requested_model, meter, usage_wanted=call.usage_wanted)
+
+
+def _count_completion(body: bytes, meter: Meter, now_s: float) -> bool:
+    answer = read_answer(body)
+    if answer is None:
+        return True
+    if answer.failed:
+        return False
+    meter.count(answer, now_s)
+    return True
+
+
+_COUNTERS: Mapping[Endpoint, Callable[[bytes, Meter, float], bool]] = {
+    Endpoint.MESSAGES: count_message,
+    Endpoint.COUNT_TOKENS: count_nothing,
+    Endpoint.RESPONSES: count_response,
+}
+"""What counts a whole answer, and says whether it is one."""
 
 
 async def _read_error(response: UpstreamResponse) -> bytes:

@@ -18,10 +18,11 @@ PARAM_CHARS_MAX = 200
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 _BUSY = frozenset({429, 529})
+_BUSY_TYPES = frozenset({"rate_limit_error", "overloaded_error"})
 _OURS = {
     401: "the engine refuses the gateway's credentials",
     403: "the engine refuses the gateway's credentials",
-    404: "the engine does not know the model",
+    404: "the engine does not know the model, or not this endpoint",
     405: "the engine does not have this endpoint",
     408: "the engine gave up waiting for the request",
 }
@@ -72,7 +73,7 @@ def from_event(data: bytes) -> GatewayError:
         error.type in ("invalid_request_error", "BadRequestError")
     ):
         return refused(code or 400, data)
-    if code in _BUSY:
+    if code in _BUSY or error.type in _BUSY_TYPES:
         return UpstreamBusy("every engine for this model is busy")
     return UpstreamFailed("the engine reported a failure while it was answering")
 

@@ -21,6 +21,11 @@ _LONGEST_TOKEN_BYTES = 16
 _BYTES_PER_TOKEN = 4
 
 
+def is_null(raw: msgspec.Raw) -> bool:
+    """Whether a field is missing or null."""
+    return bytes(raw) in (b"", b"null")
+
+
 class PromptDetails(msgspec.Struct):
     """`usage.prompt_tokens_details`."""
 
@@ -47,19 +52,26 @@ class WireUsage(msgspec.Struct):
         prompt, completion = self.prompt_tokens, self.completion_tokens
         if prompt is None and self.total_tokens is not None:
             prompt = self.total_tokens - (completion or 0)
-        if prompt is None or max(prompt, completion or 0) > TOKENS_MAX:
+        if prompt is None:
             return None
-        prompt = max(prompt, 0)
-        completion = max(completion or 0, 0)
         cached = (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
         reasoning = (self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens) or 0
-        return TokenUsage(
-            prompt=prompt,
-            cached=min(max(cached, 0), prompt),
-            completion=completion,
-            reasoning=min(max(reasoning, 0), completion),
-            coverage=Coverage.EXACT,
-        )
+        return possible_usage(prompt, completion, cached=cached, reasoning=reasoning)
+
+
+def possible_usage(prompt: int, completion: int | None, *, cached: int, reasoning: int) -> TokenUsage | None:
+    """Return what an engine counted, None when that cannot be. Parts are cut to what they are part of."""
+    completion = completion or 0
+    if max(prompt, completion) > TOKENS_MAX:
+        return None
+    prompt, completion = max(prompt, 0), max(completion, 0)
+    return TokenUsage(
+        prompt=prompt,
+        cached=min(max(cached, 0), prompt),
+        completion=completion,
+        reasoning=min(max(reasoning, 0), completion),
+        coverage=Coverage.EXACT,
+    )
 
 
 class Delta(msgspec.Struct):
@@ -103,7 +115,7 @@ class Answer(msgspec.Struct):
     @property
     def failed(self) -> bool:
         """Whether the engine reports an error in here."""
-        return bytes(self.error) not in (b"", b"null")
+        return not is_null(self.error)
 
 
 class _BareChoice(msgspec.Struct):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gateway.domain.attempt import AttemptOutcome
 from gateway.errors import NoEngine
+from gateway.providers.dialect import serves
 from gateway.route.engine import Engine
 from gateway.route.health import watch
 
@@ -194,8 +195,10 @@ class Router:
             self._metrics.forget_engine(name, endpoint)
 
     def attempts(self, call: Call) -> _Attempts:
-        """Return the engines to try for a call, in turn. A pool may have gone since the call was read."""
-        return _Attempts(call, [pool for name in call.model.pools if (pool := self._pools.get(name)) is not None])
+        """Return the engines to try for a call, in turn: of pools that have its endpoint, and are still there."""
+        known, endpoint = self._pools, call.endpoint
+        pools = [known[name] for name in call.model.pools if name in known]
+        return _Attempts(call, [pool for pool in pools if serves(pool.config.engine_kind, endpoint)])
 
     async def close(self) -> None:
         """Stop probing and close idle connections."""

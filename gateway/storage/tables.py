@@ -228,7 +228,12 @@ usage_event = Table(
     Column("model", Text, nullable=False, comment="as requested, resolved to a name of penstock.yaml"),
     Column("served_model", Text, nullable=False, comment="whose price applies; differs after a fallback"),
     Column("engine", Text, comment="null: no engine was reached"),
-    Column("endpoint", Text, nullable=False, comment="chat.completions, completions, embeddings"),
+    Column(
+        "endpoint",
+        Text,
+        nullable=False,
+        comment="chat.completions, completions, embeddings, messages, messages.count_tokens, responses",
+    ),
     Column("session", Text),
     Column("streamed", Boolean, nullable=False),
     Column("attempts", SmallInteger, nullable=False),

@@ -54,7 +54,18 @@ likely = {
     "n": st.one_of(st.none(), st.integers(1, CHOICES_MAX)),
     "max_tokens": st.one_of(st.none(), st.integers(0, 10_000)),
     "max_completion_tokens": st.one_of(st.none(), st.integers(0, 10_000)),
+    "max_output_tokens": st.one_of(st.none(), st.integers(0, 10_000)),
+    "store": st.one_of(st.none(), st.booleans()),
+    "background": st.sampled_from([None, False]),
 }
+BOUNDS = {
+    Endpoint.CHAT_COMPLETIONS: ("max_tokens", "max_completion_tokens"),
+    Endpoint.COMPLETIONS: ("max_tokens", "max_completion_tokens"),
+    Endpoint.MESSAGES: ("max_tokens",),
+    Endpoint.RESPONSES: ("max_output_tokens",),
+}
+COMPLETIONS = (Endpoint.CHAT_COMPLETIONS, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS)
+"""Those that have `n` and `stream_options`."""
 foreign_names = st.one_of(
     st.text(max_size=6), st.sampled_from(["tools", "temperature", "prompt_cache_key", "seed", "Model", "Stream", "N"])
 )
@@ -134,21 +145,29 @@ def test_the_engine_reads_what_the_gateway_read(
     engine = json.loads(sent, object_pairs_hook=_no_doubles)
     assert engine["model"] == UPSTREAM
     assert call.requested_model == dict(pairs)["model"]
-    if endpoint is Endpoint.EMBEDDINGS:
+    names = BOUNDS.get(endpoint)
+    if names is None:
         assert (call.stream, call.output_max) == (False, None)
     else:
         assert call.stream == bool(engine.get("stream"))
-        bounds = [value for name in ("max_tokens", "max_completion_tokens") if (value := engine.get(name)) is not None]
+        bounds = [value for name in names if (value := engine.get(name)) is not None]
         assert call.output_max == min(bounds, default=call.model.output_tokens)
         assert call.model.output_tokens is None or all(bound <= OUTPUT_MAX for bound in bounds)
-    assert call.choices == (engine.get("n") or 1)
-    if call.stream:
+    of_completions = endpoint in COMPLETIONS
+    assert call.choices == ((engine.get("n") or 1) if of_completions else 1)
+    assert endpoint is not Endpoint.RESPONSES or (engine["store"], "background" in engine) == (False, False)
+    if call.stream and of_completions:
         assert engine["stream_options"]["include_usage"] is True
         assert call.usage_wanted == bool((dict(pairs).get("stream_options") or {}).get("include_usage"))
     before, after = _fields(body), _fields(sent)
     assert [name for name in before if name in after] == [name for name in after if name in before]
-    assert after.keys() - before.keys() <= {"stream_options"}
-    untouched = before.keys() - {"model", "stream_options", "max_tokens", "max_completion_tokens"}
+    changed = {"model", *(names or ())}
+    if of_completions:
+        changed.add("stream_options")
+    if endpoint is Endpoint.RESPONSES:
+        changed |= {"store", "background"}
+    assert after.keys() - before.keys() <= changed
+    untouched = before.keys() - changed
     assert {name: bytes(before[name]) for name in untouched} == {name: bytes(after[name]) for name in untouched}
 
 

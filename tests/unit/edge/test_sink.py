@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.edge.sink import KEEP_ALIVE_COMMENT, AsgiSink
+from gateway.edge.dialects import OPENAI
+from gateway.edge.sink import AsgiSink
 from gateway.errors import InvalidRequest, UpstreamFailed
 from tests.support.waiting import wait_until
 
@@ -135,14 +136,14 @@ async def test_comments_are_sent_until_there_is_content_and_never_after() -> Non
     client = Client()
     sink = sink_of(client)
     sink.keep_alive(EVERY_S)
-    await wait_until(lambda: client.sent.count(KEEP_ALIVE_COMMENT) >= 3, "comments are sent")
+    await wait_until(lambda: client.sent.count(OPENAI.keep_alive) >= 3, "comments are sent")
     assert (sink.started, sink.content_sent, client.holds) == (True, False, 1)
     await sink.write(b"data: x\n\n")
-    count = client.sent.count(KEEP_ALIVE_COMMENT)
-    assert client.sent == KEEP_ALIVE_COMMENT * count + b"data: x\n\n"
+    count = client.sent.count(OPENAI.keep_alive)
+    assert client.sent == OPENAI.keep_alive * count + b"data: x\n\n"
     await sink.end(b"data: [DONE]\n\n")
     assert sink._keep_alive is None
-    assert client.sent.count(KEEP_ALIVE_COMMENT) == count
+    assert client.sent.count(OPENAI.keep_alive) == count
     assert len(client.heads) == 1
 
 
@@ -176,7 +177,7 @@ async def test_content_overtakes_a_comment_that_cannot_be_sent(stuck_at: str) ->
     client.reads.set()
     await writing
     assert len(client.heads) == 1
-    assert client.sent.replace(KEEP_ALIVE_COMMENT, b"") == b"data: x\n\n"
+    assert client.sent.replace(OPENAI.keep_alive, b"") == b"data: x\n\n"
     assert client.sent.endswith(b"data: x\n\n")
     assert client.ended
 

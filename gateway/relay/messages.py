@@ -1,0 +1,169 @@
+"""Answers of `/v1/messages`, Anthropic's dialect: what is read of them, and what is changed on their way.
+
+Shapes: https://platform.claude.com/docs/en/api/messages and …/build-with-claude/streaming. A stream tells the prompt's
+tokens with its first event and the completion's with the last but one; a later figure replaces an earlier one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.relay.pump import Pump, with_nested_model
+from gateway.relay.sse import data_of
+from gateway.relay.wire import UNREADABLE, is_null, possible_usage
+
+if TYPE_CHECKING:
+    from gateway.domain.usage import TokenUsage
+    from gateway.relay.meter import Meter
+
+STOP_EVENT = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+_NOTHING = msgspec.Raw(b"")
+
+
+class _Usage(msgspec.Struct):
+    """`usage`: unlike OpenAI's, `input_tokens` are those that no cache was read or written for."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+    def updated(self, later: _Usage) -> _Usage:
+        """Return this usage with the figures that `later` states."""
+        said = {name: value for name in self.__struct_fields__ if (value := getattr(later, name)) is not None}
+        return msgspec.structs.replace(self, **said)
+
+    def tokens(self) -> TokenUsage | None:
+        """Return the usage, None when it says nothing usable or possible."""
+        if self.input_tokens is None:
+            return None
+        cached = self.cache_read_input_tokens or 0
+        prompt = self.input_tokens + cached + (self.cache_creation_input_tokens or 0)
+        return possible_usage(prompt, self.output_tokens, cached=cached, reasoning=0)
+
+
+class _Delta(msgspec.Struct):
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+
+
+class _Block(msgspec.Struct):
+    name: str | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    message: msgspec.Raw = _NOTHING
+    content_block: _Block | None = None
+    delta: _Delta | None = None
+    usage: msgspec.Raw = _NOTHING
+    error: msgspec.Raw = _NOTHING
+
+
+class _Message(msgspec.Struct):
+    type: str | None = None
+    stop_reason: str | None = None
+    content: msgspec.Raw = _NOTHING
+    usage: msgspec.Raw = _NOTHING
+    error: msgspec.Raw = _NOTHING
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_usage = msgspec.json.Decoder(_Usage, strict=False).decode
+
+
+class MessagesPump(Pump):
+    """A stream of Anthropic's events. The model is named in the first of them alone."""
+
+    __slots__ = ("_model_json", "_usage")
+
+    def __init__(self, requested_model: str, meter: Meter) -> None:
+        super().__init__(meter, STOP_EVENT)
+        self._model_json = msgspec.json.encode(requested_model)
+        self._usage = _Usage()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the message has a stop reason; the event after it says nothing more."""
+        return self._meter.finished
+
+    def _pass(self, event: bytes, now_s: float) -> bytes:
+        if self.done or self.failure is not None:
+            return b""
+        data = data_of(event)
+        if not data:
+            return b"" if event.startswith(b":") else event
+        try:
+            read = _decode_event(data)
+        except UNREADABLE:
+            return event
+        if read.type == "error" or not is_null(read.error):
+            self.failure = data
+            return b""
+        if read.type == "message_stop":
+            self.done = True
+            return b""
+        if read.type == "message_start":
+            return self._begun(event, data, read.message)
+        size = len(read.content_block.name or "") if read.content_block is not None else 0
+        delta = read.delta
+        stopped = False
+        if delta is not None:
+            size += len(delta.text or "") + len(delta.thinking or "") + len(delta.partial_json or "")
+            stopped = delta.stop_reason is not None
+        self._meter.take(size, now_s, finished=stopped, usage=self._later(read.usage) if read.usage else None)
+        return event
+
+    def _begun(self, event: bytes, data: bytes, message: msgspec.Raw) -> bytes:
+        try:
+            started = _decode_message(message)
+        except UNREADABLE:
+            return event
+        usage = self._later(started.usage)
+        if usage is not None:
+            self._meter.prompt = usage
+        return with_nested_model(event, data, "message", self._model_json)
+
+    def _later(self, raw: msgspec.Raw) -> TokenUsage | None:
+        usage = _read_usage(raw)
+        if usage is None:
+            return None
+        self._usage = self._usage.updated(usage)
+        return self._usage.tokens()
+
+
+def count_message(body: bytes, meter: Meter, now_s: float) -> bool:
+    """Count a whole message; False when the body is an error. One of another shape is left to be passed on."""
+    try:
+        message = _decode_message(body)
+    except UNREADABLE:
+        return True
+    if message.type == "error" or not is_null(message.error):
+        return False
+    usage = _read_usage(message.usage)
+    meter.take(len(message.content), now_s, finished=True, usage=None if usage is None else usage.tokens())
+    return True
+
+
+def count_nothing(body: bytes, meter: Meter, now_s: float) -> bool:
+    """Take in an answer that tells a number of tokens and has used none; False when the body is an error."""
+    passed = count_message(body, meter, now_s)
+    if passed:
+        meter.nothing()
+    return passed
+
+
+def _read_usage(raw: msgspec.Raw) -> _Usage | None:
+    if is_null(raw):
+        return None
+    try:
+        usage: _Usage = _decode_usage(raw)
+    except UNREADABLE:
+        return None
+    return usage

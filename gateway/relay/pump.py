@@ -1,0 +1,76 @@
+"""What all streams have in common on their way, whatever dialect their events are in."""
+
+from __future__ import annotations
+
+import abc
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.domain.call import Fields
+from gateway.relay.sse import EventSplitter
+from gateway.relay.wire import UNREADABLE
+
+if TYPE_CHECKING:
+    from gateway.relay.meter import Meter
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_decode_fields = msgspec.json.Decoder(Fields).decode
+
+
+class Pump(abc.ABC):
+    """Turns bytes from an engine into bytes for the client."""
+
+    __slots__ = ("_meter", "_splitter", "done", "ending", "failure")
+
+    def __init__(self, meter: Meter, ending: bytes) -> None:
+        self._splitter = EventSplitter()
+        self._meter = meter
+        self.done = False
+        """Whether the engine has said that it is done; that event is held back: the relay decides how a stream ends."""
+        self.ending = ending
+        """The event that ends a finished stream properly."""
+        self.failure: bytes | None = None
+        """An error that the engine reported: its JSON."""
+
+    @property
+    @abc.abstractmethod
+    def complete(self) -> bool:
+        """Whether the answer was finished, so that the stream may end properly."""
+
+    def feed(self, data: bytes, now_s: float) -> bytes:
+        """Return what goes to the client now, possibly nothing."""
+        out = [self._pass(event, now_s) for event in self._splitter.feed(data)]
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def finish(self, now_s: float) -> bytes:
+        """The engine's stream has ended: return what an unclosed last event still holds."""
+        rest = self._splitter.finish()
+        return self._pass(rest + b"\n\n", now_s) if rest.strip() else b""
+
+    @abc.abstractmethod
+    def _pass(self, event: bytes, now_s: float) -> bytes:
+        """Take in one event and return what goes to the client of it."""
+
+
+def with_nested_model(event: bytes, data: bytes, field: str, model_json: bytes) -> bytes:
+    """Return an event whose data has an object under `field`, with another model's name in that object."""
+    try:
+        fields = _decode_fields(data)
+        inner = _decode_fields(fields[field])
+    except (*UNREADABLE, KeyError):
+        return event
+    if "model" not in inner or bytes(inner["model"]) == model_json:
+        return event
+    inner["model"] = msgspec.Raw(model_json)
+    fields[field] = msgspec.Raw(msgspec.json.encode(inner))
+    return with_data(event, data, msgspec.json.encode(fields))
+
+
+def with_data(event: bytes, data: bytes, replaced: bytes) -> bytes:
+    """Return an event whose data is `data` with other data; its other lines (`event:`, `id:`) stay."""
+    if len(event) == len(data) + 8 and event.startswith(b"data: "):  # nothing but one line and the blank one
+        return b"data: %b\n\n" % replaced
+    others = [line + b"\n" for line in _LINE_END.split(event) if line and not line.startswith(b"data:")]
+    return b"%bdata: %b\n\n" % (b"".join(others), replaced.replace(b"\n", b"\ndata: "))

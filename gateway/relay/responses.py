@@ -1,0 +1,137 @@
+"""Answers of `/v1/responses`, OpenAI's newer dialect: what is read of them, and what is changed on their way.
+
+Shapes: https://platform.openai.com/docs/api-reference/responses and …/responses-streaming. The first events and the
+last one hold the whole response object: the model's name is in all of them, the usage in the last.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.relay.pump import Pump, with_nested_model
+from gateway.relay.sse import data_of
+from gateway.relay.wire import UNREADABLE, is_null, possible_usage
+
+if TYPE_CHECKING:
+    from gateway.domain.usage import TokenUsage
+    from gateway.relay.meter import Meter
+
+_NOTHING = msgspec.Raw(b"")
+_ENDS = frozenset({"response.completed", "response.incomplete"})
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    delta: str | None = None
+    response: msgspec.Raw = _NOTHING
+
+
+class _Response(msgspec.Struct):
+    status: str | None = None
+    output: msgspec.Raw = _NOTHING
+    usage: msgspec.Raw = _NOTHING
+    error: msgspec.Raw = _NOTHING
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine reports an error in here."""
+        return self.status == "failed" or not is_null(self.error)
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_response = msgspec.json.Decoder(_Response).decode
+_decode_usage = msgspec.json.Decoder(_Usage, strict=False).decode
+
+
+class ResponsesPump(Pump):
+    """A stream of a response's events. The last of them, with the response itself, becomes `ending`."""
+
+    __slots__ = ("_model_json",)
+
+    def __init__(self, requested_model: str, meter: Meter) -> None:
+        super().__init__(meter, b"")
+        self._model_json = msgspec.json.encode(requested_model)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the response came to its end."""
+        return self.done
+
+    def _pass(self, event: bytes, now_s: float) -> bytes:
+        if self.done or self.failure is not None:
+            return b""
+        data = data_of(event)
+        if not data:
+            return b"" if event.startswith(b":") else event
+        try:
+            read = _decode_event(data)
+        except UNREADABLE:
+            return event
+        if read.type == "error":
+            self.failure = data
+            return b""
+        if not read.response:
+            self._meter.take(len(read.delta or ""), now_s)
+            return event
+        return self._whole(event, data, read, now_s)
+
+    def _whole(self, event: bytes, data: bytes, read: _Event, now_s: float) -> bytes:
+        """An event with the response object in it: at the beginning, and as the last."""
+        ends = read.type in _ENDS
+        try:
+            response = _decode_response(read.response)
+        except UNREADABLE:
+            response = _Response()
+        if response.failed or read.type == "response.failed":
+            self.failure = bytes(read.response)
+            return b""
+        restored = with_nested_model(event, data, "response", self._model_json)
+        if not ends:
+            return restored
+        self._meter.take(0, now_s, finished=True, usage=_tokens(response.usage))
+        self.done = True
+        self.ending = restored
+        return b""
+
+
+def count_response(body: bytes, meter: Meter, now_s: float) -> bool:
+    """Count a whole response; False when the body is an error. One of another shape is left to be passed on."""
+    try:
+        response = _decode_response(body)
+    except UNREADABLE:
+        return True
+    if response.failed:
+        return False
+    meter.take(len(response.output), now_s, finished=True, usage=_tokens(response.usage))
+    return True
+
+
+def _tokens(raw: msgspec.Raw) -> TokenUsage | None:
+    if is_null(raw):
+        return None
+    try:
+        usage: _Usage = _decode_usage(raw)
+    except UNREADABLE:
+        return None
+    if usage.input_tokens is None:
+        return None
+    cached = usage.input_tokens_details.cached_tokens if usage.input_tokens_details else 0
+    reasoning = usage.output_tokens_details.reasoning_tokens if usage.output_tokens_details else 0
+    return possible_usage(usage.input_tokens, usage.output_tokens, cached=cached or 0, reasoning=reasoning or 0)
