@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 DETAIL_CHARS_MAX = 500
 DETAIL_HEADER = b"x-penstock-error-detail"
 
-# What retrying clients look for in messages and bodies.
+# What retrying clients look for in messages and bodies; wider than what any of them does, where that loses nothing.
 RETRIED_WORDS = re.compile(
-    r"429|500|502|503|504|524|529|rate.?limit|too many requests|server_error|overloaded|internal.?error|terminated"
-    r"|resource.?exhausted|try again|retry your request|econnre|econnrefused|etimedout|timed?.?out|unavailable"
-    r"|exhausted"
-    r"|socket hang up|fetch failed|network error|connection (?:error|reset|refused)|service.?unavailable|bad gateway",
-    re.IGNORECASE,
+    r"429|500|502|503|504|524|529|rate.?limit|rate increased|too.many.requests|server.?error|overloaded|at capacity"
+    r"|internal.?error|returned.error|terminated|exhausted|unavailable|try (?:your request )?again|retry your request"
+    r"|timed?.?out|econn|etimedout|enotfound|eai_again|getaddrinfo|socket (?:hang up|connection was closed)|fetch failed"
+    r"|failed to fetch|network.?error|upstream connect|connection (?:error|reset|refused|lost)|reset before headers"
+    r"|bad gateway",
+    re.IGNORECASE | re.DOTALL,
 )
 
 _FIXED_TEXT = {
