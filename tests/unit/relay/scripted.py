@@ -152,11 +152,18 @@ class Client:
         self.ended = True
 
 
-def call(*, stream: bool = False, choices: int = 1, usage_wanted: bool = True, **fields: msgspec.Raw) -> Call:
+def call(
+    *,
+    endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS,
+    stream: bool = False,
+    choices: int = 1,
+    usage_wanted: bool = True,
+    **fields: msgspec.Raw,
+) -> Call:
     """Return a call for MODEL."""
     return Call(
         event_id=new_event_id(),
-        endpoint=Endpoint.CHAT_COMPLETIONS,
+        endpoint=endpoint,
         requested_model="alias",
         model=MODEL,
         fields=dict(fields),
