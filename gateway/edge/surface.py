@@ -115,7 +115,8 @@ class Surface:
 
     def _refused(self, error: GatewayError, event_id: UUID, path: str) -> None:
         self._metrics.refusals.labels(error.code).inc()
-        _log.info("refused", request_id=str(event_id), path=path[:200], status=error.status, error=error.code)
+        said = {"status": error.status, "error": error.code, "retry_after_s": error.retry_after_s}
+        _log.info("refused", request_id=str(event_id), path=path[:200], **said)
 
 
 def _dialect(path: str) -> Dialect:
