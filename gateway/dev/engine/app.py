@@ -7,7 +7,7 @@ failed or aborted, once.
 import logging
 from collections.abc import Awaitable, Callable
 
-from gateway.dev.engine import control
+from gateway.dev.engine import control, messages
 from gateway.dev.engine.behaviour import overrides_of_headers
 from gateway.dev.engine.core import Engine
 from gateway.dev.engine.embeddings import embeddings
@@ -27,6 +27,7 @@ from gateway.dev.engine.http import (
 )
 from gateway.dev.engine.options import EngineOptions
 from gateway.dev.engine.records import Outcome, Record
+from gateway.dev.engine.responses import responses
 
 Inference = Callable[[Engine, Incoming, Send], Awaitable[None]]
 Around = Callable[[Engine, bytes, Send], Awaitable[None]]
@@ -34,6 +35,8 @@ Around = Callable[[Engine, bytes, Send], Awaitable[None]]
 INFERENCE: dict[str, Inference] = {
     "/v1/chat/completions": chat_completions,
     "/v1/completions": completions,
+    messages.PATH: messages.messages,
+    "/v1/responses": responses,
     "/v1/embeddings": embeddings,
 }
 AROUND: dict[tuple[str, str], Around] = {
@@ -41,6 +44,7 @@ AROUND: dict[tuple[str, str], Around] = {
     ("GET", "/v1/models"): control.models,
     ("GET", "/metrics"): control.metrics,
     ("POST", "/tokenize"): control.tokenize,
+    ("POST", f"{messages.PATH}/count_tokens"): messages.count_message_tokens,
     ("POST", "/sim/control"): control.control,
     ("GET", "/sim/counters"): control.counters,
     ("GET", "/sim/state"): control.state,
@@ -72,7 +76,7 @@ class EngineApp:
                 missing = EngineError(405 if path in PATHS else 404, f"no such endpoint: {method} {path}")
                 await respond(send, missing.status, missing.body())
         except EngineError as error:
-            await respond(started, error.status, error.body(), [JSON, *error.headers()])
+            await respond(started, error.status, _body_of(error, path), [JSON, *error.headers()])
         except EngineReset:
             await reset(scope)
         except ClientGone:
@@ -82,7 +86,7 @@ class EngineApp:
             if started.yet:
                 await reset(scope)
             else:
-                await respond(started, 500, EngineError(500, "the engine failed").body())
+                await respond(started, 500, _body_of(EngineError(500, "the engine failed"), path))
 
     async def _infer(self, endpoint: Inference, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         counters, headers = self.engine.counters, list(scope["headers"])
@@ -110,6 +114,11 @@ class EngineApp:
             # What never reached the engine proper (a refusal) is no request to vLLM's counters.
             if record.prompt_tokens and outcome != "finished":
                 counters.finished_reasons[_FINISHED_REASON[outcome]] += 1
+
+
+def _body_of(error: EngineError, path: str) -> bytes:
+    """Return an error in the dialect of the endpoint it happened at."""
+    return messages.error_body(error) if path.startswith(messages.PATH) else error.body()
 
 
 class _Started:

@@ -17,11 +17,11 @@ from gateway.dev.engine.tokenizer import TOKEN_ID_MAX
 CHOICES_MAX = 128
 STOPS_MAX = 16
 
+Positive = Annotated[int, Meta(ge=1)]
+Stop = Annotated[str, Meta(min_length=1)]
 _Ids = list[Annotated[int, Meta(ge=0, le=TOKEN_ID_MAX)]]
 _Choices = Annotated[int, Meta(ge=1, le=CHOICES_MAX)]
-_Positive = Annotated[int, Meta(ge=1)]
-_Stop = Annotated[str, Meta(min_length=1)]
-_Stops = str | Annotated[list[_Stop], Meta(max_length=STOPS_MAX)] | None
+Stops = str | Annotated[list[Stop], Meta(max_length=STOPS_MAX)] | None
 
 _PATH = re.compile(r"at `\$\.(\w+)")
 _MISSING = re.compile(r"missing required field `(\w+)`")
@@ -38,12 +38,25 @@ class Part(msgspec.Struct):
     input_audio: Raw = Raw(b"null")
 
 
+class CalledFunction(msgspec.Struct):
+    """What the assistant called: `arguments` is JSON text, as it wrote it."""
+
+    name: str
+    arguments: str | None = None
+
+
+class CalledTool(msgspec.Struct):
+    """An entry of an assistant's `tool_calls`. The id is of no use to a model."""
+
+    function: CalledFunction
+
+
 class Message(msgspec.Struct):
     """One message of a conversation."""
 
     role: str
     content: str | list[Part] | None = None
-    tool_calls: Raw = Raw(b"null")
+    tool_calls: list[CalledTool] | None = None
 
     def text(self) -> str:
         """Return the message's text, the parts of it joined by line ends."""
@@ -94,7 +107,7 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     n: _Choices | None = 1
     seed: int | None = None
-    stop: _Stops = None
+    stop: Stops = None
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     cache_salt: str | None = None
@@ -118,15 +131,15 @@ class ChatRequest(GenerationRequest, kw_only=True):
     tools: list[Tool] | None = None
     tool_choice: str | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = True
-    max_tokens: _Positive | None = None
-    max_completion_tokens: _Positive | None = None
+    max_tokens: Positive | None = None
+    max_completion_tokens: Positive | None = None
 
 
 class CompletionRequest(GenerationRequest, kw_only=True):
     """POST /v1/completions. `max_tokens` is 16 where it is missing, as in OpenAI's interface."""
 
     prompt: str | list[str | int | _Ids]
-    max_tokens: _Positive | None = 16
+    max_tokens: Positive | None = 16
     echo: bool | None = False
 
 

@@ -31,8 +31,10 @@ def test_the_template_is_as_documented() -> None:
 def test_parts_and_text_render_alike_and_tool_calls_count() -> None:
     parts = [{"type": "text", "text": "Hi"}, {"type": "text", "text": " you"}]
     assert rendered({"role": "user", "content": parts}) == rendered({"role": "user", "content": "Hi you"})
-    body = msgspec.json.encode({"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]})
-    assert b'[{"id":"1"}]' in render_chat([msgspec.json.decode(body, type=Message)], None)
+    call = {"id": "1", "type": "function", "function": {"name": "ls", "arguments": '{"path":  "\\u00e4"}'}}
+    body = msgspec.json.encode({"role": "assistant", "content": None, "tool_calls": [call]})
+    calls = '<tool_call>{"name":"ls","arguments":{"path":"ä"}}</tool_call>'
+    assert calls.encode() in render_chat([msgspec.json.decode(body, type=Message)], None)
 
 
 def test_media_counts_the_same_whatever_its_size_and_differs_by_content() -> None:
