@@ -113,6 +113,7 @@ class ModelConfig:
     """A model as clients name it. `upstream` is what the engine calls it; `fallbacks` are pools, in order.
 
     `context_tokens` bounds prompt and completion together, `output_tokens` the completion; None: not stated.
+    `media_hosts` may be fetched from by engines for a prompt, beside `data:` (see `gateway.edge.images`).
     """
 
     name: str
@@ -125,6 +126,7 @@ class ModelConfig:
     price: Price | None = None
     weights: TokenWeights = TokenWeights()
     capabilities: Capabilities = Capabilities()
+    media_hosts: tuple[str, ...] = ()
 
     @property
     def pools(self) -> tuple[str, ...]:

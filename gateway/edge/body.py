@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from gateway.domain.call import Call, Endpoint, Fields
+from gateway.edge.images import refuse_addresses
 from gateway.edge.stateless import STATEFUL, keep_stateless
 from gateway.edge.surrogates import lone_surrogate
 from gateway.errors import BodyTooLarge, InvalidRequest, ModelNotFound, RequestTimeout, UnsupportedEncoding
@@ -145,6 +146,7 @@ def parse_call(
     model = models.get(name) if len(name) <= MODEL_CHARS_MAX else None
     if model is None:
         raise ModelNotFound(f"there is no model '{name[:MODEL_CHARS_MAX]}'; GET /v1/models lists yours", param="model")
+    refuse_addresses(fields, model.media_hosts)
     _check_required(fields, endpoint)
     stream = _boolean(fields, "stream") and endpoint.generates
     usage_wanted, choices = False, 1

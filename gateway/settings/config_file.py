@@ -134,6 +134,7 @@ def _model(name: str, entry: ModelEntry) -> ModelConfig:
         price=_price(entry.price) if entry.price else None,
         weights=TokenWeights(**entry.weights.model_dump()),
         capabilities=Capabilities(**entry.capabilities.model_dump()),
+        media_hosts=entry.media_hosts,
     )
 
 

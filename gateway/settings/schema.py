@@ -20,12 +20,14 @@ from gateway.units import PicoUsd
 ENDPOINTS_MAX = 1024
 NAMES_MAX = 10_000
 HEADERS_MAX = 32
+MEDIA_HOSTS_MAX = 100
 TOKENS_MAX = 100_000_000
 TIMEOUT_S_MAX = 86_400
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+_MEDIA_HOST = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 _CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
 _FRAMING_HEADERS = frozenset(
@@ -68,6 +70,13 @@ def _header_value(value: str) -> str:
     if not value.isascii() or not value.isprintable():
         raise ValueError("must be printable ASCII")
     return value
+
+
+def _media_host(host: str) -> str:
+    lowered = host.lower()
+    if not _MEDIA_HOST.fullmatch(lowered):
+        raise ValueError("must be a host such as img.example.com, .example.com for all below it, or * for public ones")
+    return lowered
 
 
 def _endpoint(url: str) -> str:
@@ -117,6 +126,7 @@ EnvName = Annotated[str, AfterValidator(_env_name)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[str, Field(max_length=4096), AfterValidator(_header_value)]
 Endpoint = Annotated[str, Field(max_length=2048), AfterValidator(_endpoint)]
+MediaHost = Annotated[str, Field(max_length=253), AfterValidator(_media_host)]
 TokenRate = Annotated[PicoUsd, BeforeValidator(rates.per_token)]
 RequestRate = Annotated[PicoUsd, BeforeValidator(rates.per_request)]
 Weight = Annotated[float, Field(ge=0, le=1000)]
@@ -198,7 +208,10 @@ class CapabilitiesEntry(Entry):
 
 
 class ModelEntry(Entry):
-    """One model under `models:`. `context` and `output` are in tokens."""
+    """One model under `models:`. `context` and `output` are in tokens.
+
+    `media_hosts` are hosts that addresses of images and other media in prompts may name; left out: `data:` alone.
+    """
 
     pool: PoolName
     fallbacks: Annotated[tuple[PoolName, ...], Field(max_length=16)] = ()
@@ -209,6 +222,7 @@ class ModelEntry(Entry):
     price: PriceEntry | None = None
     weights: WeightsEntry = WeightsEntry()
     capabilities: CapabilitiesEntry = CapabilitiesEntry()
+    media_hosts: Annotated[tuple[MediaHost, ...], Field(max_length=MEDIA_HOSTS_MAX)] = ()
 
 
 class Document(Entry):

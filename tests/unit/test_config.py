@@ -139,3 +139,19 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, expec
     with pytest.raises(ConfigFileError) as refused:
         load_config(path)
     assert str(refused.value) == f"{path}:{expected}"
+
+
+def test_hosts_of_media_are_names_in_lower_case() -> None:
+    hosts = "media_hosts: [IMG.example.com, .cdn.example.org, '*']"
+    assert parse_config(f"{SMALLEST}    {hosts}\n").models["qwen-coder"].media_hosts == (
+        "img.example.com",
+        ".cdn.example.org",
+        "*",
+    )
+    assert parse_config(SMALLEST).models["qwen-coder"].media_hosts == ()
+
+
+@pytest.mark.parametrize("host", ["https://img.example.com", "img.example.com/a", "*.example.com", "a..b", "", "a b"])
+def test_what_is_no_host_of_media_is_refused(host: str) -> None:
+    with pytest.raises(ConfigFileError, match="must be a host such as"):
+        parse_config(f"{SMALLEST}    media_hosts: ['{host}']\n")
