@@ -18,6 +18,7 @@ from gateway.edge.errors import (
     render,
 )
 from gateway.errors import GatewayError, UpstreamRefused
+from tests.support.permanent import every_class
 
 WORDS = (
     *("429", "500", "502", "503", "504", "524", "529", "\x1429", "rate limit", "RATE_LIMIT", "too many requests"),
@@ -28,11 +29,6 @@ WORDS = (
 words = st.one_of(st.sampled_from(WORDS), st.text(max_size=5))
 texts = st.one_of(st.text(), st.lists(words, max_size=6).map("".join))
 statuses = st.integers(400, 599)
-
-
-def every_class(base: type[GatewayError] = GatewayError) -> list[type[GatewayError]]:
-    """Return all errors of the tree."""
-    return [base, *(each for child in base.__subclasses__() for each in every_class(child))]
 
 
 errors = st.one_of(

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 from uuid import UUID
+
+from gateway.edge.errors import RETRIED_WORDS
 
 if TYPE_CHECKING:
     from tests.support.http import Answer
 
-# What real clients retry on when it stands in an error, whatever the status.
-RETRIED_WORDS = re.compile(
-    r"429|500|502|503|504|524|rate limit|server_error|overloaded|internal error|terminated|resource exhausted"
-    r"|try again (in|later)|econnreset|timed? ?-?out",
-    re.IGNORECASE,
-)
 TEMPORARY = {408, 429}
 
 
