@@ -23,10 +23,10 @@ from gateway.admit.local import LocalBuckets
 from gateway.authenticate.authenticator import Authenticator, CachePolicy
 from gateway.authenticate.key import Peppers
 from gateway.authenticate.key_store import KeyStore
+from gateway.edge.openapi import describe_data_path
 from gateway.edge.probes import Readiness
 from gateway.edge.protocol import bounded_protocol
 from gateway.edge.server import GatewayServer, server_config
-from gateway.edge.sink import KEEP_ALIVE_S
 from gateway.edge.stages import EdgeLimits, Stages
 from gateway.edge.surface import Surface
 from gateway.errors import ConfigError
@@ -105,12 +105,13 @@ class Gateway:
                 body_bytes_max=settings.body_bytes_max,
                 body_timeout_s=settings.body_timeout_s,
                 requests_in_flight_max=settings.requests_in_flight_max,
-                keep_alive_s=KEEP_ALIVE_S,
+                keep_alive_s=settings.stream_keep_alive_s,
             ),
             config=config,
         )
         self._export(metrics)
         admin = build_admin_app(lambda: resources.pool, _peppers(settings), __version__)
+        describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
         self.surface = Surface(self.stages, Readiness(lambda: self.stages.draining, self._parts), admin)
 
     async def start(self) -> None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from gateway.edge.dialects import Dialect
     from gateway.errors import GatewayError
 
-KEEP_ALIVE_S = 10.0
 
 _STREAM_HEADERS: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -64,7 +63,7 @@ class AsgiSink:
         """Whether the head went out: no status can be sent any more."""
         self.content_sent = False
 
-    def keep_alive(self, every_s: float = KEEP_ALIVE_S) -> None:
+    def keep_alive(self, every_s: float) -> None:
         """From now until the first content, send a sign of life every `every_s` seconds."""
         loop = asyncio.get_running_loop()
 

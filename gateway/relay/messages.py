@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.relay.pump import Pump, with_nested_model
+from gateway.relay.pump import TypedPump, with_nested_model
 from gateway.relay.sse import data_of
 from gateway.relay.wire import UNREADABLE, is_null, possible_usage
 
@@ -78,14 +78,13 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 _decode_usage = msgspec.json.Decoder(_Usage, strict=False).decode
 
 
-class MessagesPump(Pump):
+class MessagesPump(TypedPump):
     """A stream of Anthropic's events. The model is named in the first of them alone."""
 
-    __slots__ = ("_model_json", "_usage")
+    __slots__ = ("_usage",)
 
     def __init__(self, requested_model: str, meter: Meter) -> None:
-        super().__init__(meter, STOP_EVENT)
-        self._model_json = msgspec.json.encode(requested_model)
+        super().__init__(requested_model, meter, STOP_EVENT)
         self._usage = _Usage()
 
     @property
@@ -98,19 +97,29 @@ class MessagesPump(Pump):
             return b""
         data = data_of(event)
         if not data:
-            return b"" if event.startswith(b":") else event
+            return b"" if event.startswith(b":") else self._hold(event)
         try:
             read = _decode_event(data)
         except UNREADABLE:
-            return event
+            return self._release(event)
+        if read.type == "content_block_delta":
+            self._take(read, now_s)
+            return self._release(event)
         if read.type == "error" or not is_null(read.error):
             self.failure = data
             return b""
         if read.type == "message_stop":
             self.done = True
             return b""
+        if read.type == "message_delta":
+            self._take(read, now_s)
+            return self._release(event)
         if read.type == "message_start":
-            return self._begun(event, data, read.message)
+            return self._hold(self._begun(event, data, read.message))
+        self._take(read, now_s)
+        return b"" if read.type == "ping" and self._held is not None else self._hold(event)
+
+    def _take(self, read: _Event, now_s: float) -> None:
         size = len(read.content_block.name or "") if read.content_block is not None else 0
         delta = read.delta
         stopped = False
@@ -118,7 +127,6 @@ class MessagesPump(Pump):
             size += len(delta.text or "") + len(delta.thinking or "") + len(delta.partial_json or "")
             stopped = delta.stop_reason is not None
         self._meter.take(size, now_s, finished=stopped, usage=self._later(read.usage) if read.usage else None)
-        return event
 
     def _begun(self, event: bytes, data: bytes, message: msgspec.Raw) -> bytes:
         try:

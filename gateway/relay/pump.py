@@ -15,6 +15,8 @@ from gateway.relay.wire import UNREADABLE
 if TYPE_CHECKING:
     from gateway.relay.meter import Meter
 
+HELD_EVENTS_MAX = 16
+
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _decode_fields = msgspec.json.Decoder(Fields).decode
 
@@ -52,6 +54,35 @@ class Pump(abc.ABC):
     @abc.abstractmethod
     def _pass(self, event: bytes, now_s: float) -> bytes:
         """Take in one event and return what goes to the client of it."""
+
+
+class TypedPump(Pump):
+    """A stream of events that each say their type, with one answer in it.
+
+    What comes before the first content is held back, since engines greet before they compute: until something is said,
+    another engine may still take over, and signs of life are sent.
+    """
+
+    __slots__ = ("_held", "_model_json")
+
+    def __init__(self, requested_model: str, meter: Meter, ending: bytes) -> None:
+        super().__init__(meter, ending)
+        self._model_json = msgspec.json.encode(requested_model)
+        self._held: list[bytes] | None = []
+
+    def _hold(self, event: bytes) -> bytes:
+        """Return what goes out now of an event that says nothing yet."""
+        if self._held is None:
+            return event
+        self._held.append(event)
+        return self._release() if len(self._held) == HELD_EVENTS_MAX else b""
+
+    def _release(self, event: bytes = b"") -> bytes:
+        """Return an event, with what was held back before it."""
+        if self._held is None:
+            return event
+        held, self._held = self._held, None
+        return b"".join([*held, event])
 
 
 def with_nested_model(event: bytes, data: bytes, field: str, model_json: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.relay.pump import Pump, with_nested_model
+from gateway.relay.pump import TypedPump, with_nested_model
 from gateway.relay.sse import data_of
 from gateway.relay.wire import UNREADABLE, is_null, possible_usage
 
@@ -60,14 +60,13 @@ _decode_response = msgspec.json.Decoder(_Response).decode
 _decode_usage = msgspec.json.Decoder(_Usage, strict=False).decode
 
 
-class ResponsesPump(Pump):
+class ResponsesPump(TypedPump):
     """A stream of a response's events. The last of them, with the response itself, becomes `ending`."""
 
-    __slots__ = ("_model_json",)
+    __slots__ = ()
 
     def __init__(self, requested_model: str, meter: Meter) -> None:
-        super().__init__(meter, b"")
-        self._model_json = msgspec.json.encode(requested_model)
+        super().__init__(requested_model, meter, b"")
 
     @property
     def complete(self) -> bool:
@@ -79,22 +78,21 @@ class ResponsesPump(Pump):
             return b""
         data = data_of(event)
         if not data:
-            return b"" if event.startswith(b":") else event
+            return b"" if event.startswith(b":") else self._hold(event)
         try:
             read = _decode_event(data)
         except UNREADABLE:
-            return event
+            return self._release(event)
+        if read.delta is not None:
+            self._meter.take(len(read.delta), now_s)
+            return self._release(event)
         if read.type == "error":
             self.failure = data
             return b""
-        if not read.response:
-            self._meter.take(len(read.delta or ""), now_s)
-            return event
-        return self._whole(event, data, read, now_s)
+        return self._whole(event, data, read, now_s) if read.response else self._hold(event)
 
     def _whole(self, event: bytes, data: bytes, read: _Event, now_s: float) -> bytes:
         """An event with the response object in it: at the beginning, and as the last."""
-        ends = read.type in _ENDS
         try:
             response = _decode_response(read.response)
         except UNREADABLE:
@@ -103,11 +101,11 @@ class ResponsesPump(Pump):
             self.failure = bytes(read.response)
             return b""
         restored = with_nested_model(event, data, "response", self._model_json)
-        if not ends:
-            return restored
+        if read.type not in _ENDS:
+            return self._hold(restored)
         self._meter.take(0, now_s, finished=True, usage=_tokens(response.usage))
         self.done = True
-        self.ending = restored
+        self.ending = self._release(restored)
         return b""
 
 

@@ -67,6 +67,9 @@ class FileSettings(BaseModel):
     keep_alive_timeout_s: float = _seconds(
         75, "How long an idle connection stays open; longer than the load balancer in front keeps its own (often 60)."
     )
+    stream_keep_alive_s: float = _seconds(
+        10, "How often a stream that waits for its first token sends a sign of life, so that no proxy cuts it."
+    )
     connections_max: int = _count(8192, "connections", "Client connections open at once.", le=1_000_000)
     requests_in_flight_max: int = _count(
         4096, "requests", "Requests being served at once; above it a request gets 503 at once.", le=1_000_000

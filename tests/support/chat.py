@@ -27,6 +27,16 @@ def embedding(text: object = "a text", *, model: str = "sim", **fields: Any) -> 
     return {"model": model, "input": text, **fields}
 
 
+def message(text: str = "say something", *, model: str = "sim", **fields: Any) -> dict[str, Any]:
+    """Return a request of Anthropic's dialect."""
+    return {"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": text}], **fields}
+
+
+def response(text: str = "say something", *, model: str = "sim", **fields: Any) -> dict[str, Any]:
+    """Return a request of OpenAI's Responses."""
+    return {"model": model, "input": text, **fields}
+
+
 ENDPOINTS = {"chat/completions": chat, "completions": completion, "embeddings": embedding}
 """The request of each endpoint, by its address below the base URL."""
 
