@@ -7,7 +7,7 @@ failed or aborted, once.
 import logging
 from collections.abc import Awaitable, Callable
 
-from gateway.dev.engine import control, messages
+from gateway.dev.engine import control, kinds, messages
 from gateway.dev.engine.behaviour import overrides_of_headers
 from gateway.dev.engine.core import Engine
 from gateway.dev.engine.embeddings import embeddings
@@ -43,13 +43,11 @@ AROUND: dict[tuple[str, str], Around] = {
     ("GET", "/health"): control.health,
     ("GET", "/v1/models"): control.models,
     ("GET", "/metrics"): control.metrics,
-    ("POST", "/tokenize"): control.tokenize,
     ("POST", f"{messages.PATH}/count_tokens"): messages.count_message_tokens,
     ("POST", "/sim/control"): control.control,
     ("GET", "/sim/counters"): control.counters,
     ("GET", "/sim/state"): control.state,
 }
-PATHS = {*INFERENCE, *(path for _, path in AROUND)}
 _FINISHED_REASON: dict[Outcome, str] = {"aborted": "abort", "failed": "error"}
 
 
@@ -58,6 +56,8 @@ class EngineApp:
 
     def __init__(self, options: EngineOptions) -> None:
         self.engine = Engine(options)
+        self._around = AROUND | kinds.AROUND[options.kind]
+        self._paths = {*INFERENCE, *(path for _, path in self._around)}
         self._log = logging.getLogger("penstock.engine")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,10 +70,10 @@ class EngineApp:
             body = await read_body(receive)
             if method == "POST" and path in INFERENCE:
                 await self._infer(INFERENCE[path], body, scope, receive, started)
-            elif around := AROUND.get((method, path)):
+            elif around := self._around.get((method, path)):
                 await around(self.engine, body, send)
             else:
-                missing = EngineError(405 if path in PATHS else 404, f"no such endpoint: {method} {path}")
+                missing = EngineError(405 if path in self._paths else 404, f"no such endpoint: {method} {path}")
                 await respond(send, missing.status, missing.body())
         except EngineError as error:
             await respond(started, error.status, _body_of(error, path), [JSON, *error.headers()])

@@ -1,4 +1,4 @@
-"""The command line of the simulated engine: `penstock engine --port N [--model NAME]…`."""
+"""The command line of the simulated engine: `penstock engine --port N [--engines N] [--model NAME]…`."""
 
 import socket
 from typing import Annotated
@@ -6,62 +6,115 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gateway.dev.engine.behaviour import OUTPUT_TOKENS_MAX, TOKENS_PER_SECOND_MAX, TTFT_MS_MAX, Behaviour
-from gateway.dev.engine.options import EngineOptions
-from gateway.dev.engine.server import bind, serve
+from gateway.dev.engine.behaviour import (
+    LOAD_SLOWDOWN_MAX,
+    OUTPUT_TOKENS_MAX,
+    TOKENS_PER_SECOND_MAX,
+    TTFT_MS_MAX,
+    Behaviour,
+)
+from gateway.dev.engine.options import EngineOptions, Kind
+from gateway.dev.engine.server import PORT_MAX, bind, serve
+
+ENGINES_MAX = 100
+# Of all engines of the process together, and of one.
+BODIES_KEPT_BYTES_MAX = 268_435_456
+ENGINE_BODIES_KEPT_BYTES_MAX = 67_108_864
+
+Port = Annotated[int, typer.Option(min=0, max=PORT_MAX, help="Port of the first engine; 0 takes free ones.")]
+Engines = Annotated[int, typer.Option(min=1, max=ENGINES_MAX, help="Engines to run, on as many consecutive ports.")]
+Host = Annotated[str, typer.Option(help="Address to serve on.")]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", "--served-model-name", help="A name to serve; may be repeated.")
+]
+Loras = Annotated[list[str] | None, typer.Option("--lora", help="A LoRA to serve by this name; may be repeated.")]
+EngineKind = Annotated[Kind, typer.Option(help="The server to be like, in metrics and the endpoints around inference.")]
+Ttft = Annotated[float, typer.Option(min=0, max=TTFT_MS_MAX, help="Time to the first token, in ms.")]
+Rate = Annotated[
+    float, typer.Option(min=0, max=TOKENS_PER_SECOND_MAX, help="Rate of each stream; 0 is as fast as it goes.")
+]
+PrefillRate = Annotated[
+    float, typer.Option(min=0, max=TOKENS_PER_SECOND_MAX, help="Rate of uncached prompt tokens; 0 takes no time.")
+]
+Slowdown = Annotated[
+    float, typer.Option(min=0, max=LOAD_SLOWDOWN_MAX, help="How much longer a step takes per other running request.")
+]
+OutputTokens = Annotated[
+    int, typer.Option(min=1, max=OUTPUT_TOKENS_MAX, help="Length of an answer that nothing else bounds.")
+]
+ReasoningTokens = Annotated[
+    int, typer.Option(min=0, max=OUTPUT_TOKENS_MAX, help="Tokens of reasoning_content before the answer.")
+]
+MaxNumSeqs = Annotated[int, typer.Option(min=1, help="Requests that run at once; others wait their turn.")]
+MaxQueued = Annotated[int, typer.Option(min=0, help="Requests that may wait; more are refused with 503.")]
+MaxModelLen = Annotated[int, typer.Option(min=16, help="Context length, prompt and output.")]
+KvCacheTokens = Annotated[int, typer.Option(min=16, help="Size of the KV cache, which is also the prefix cache.")]
+PrefixCaching = Annotated[
+    bool, typer.Option("--prefix-caching/--no-prefix-caching", help="Whether repeated prompts are cached.")
+]
+ListenFds = Annotated[
+    list[int] | None,
+    typer.Option("--listen-fd", min=3, hidden=True, help="A listening socket inherited from the parent."),
+]
 
 
 def engine(
     *,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to serve on; 0 takes a free one.")] = 8000,
-    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "--served-model-name", help="A name to serve; may be repeated."),
-    ] = None,
-    ttft_ms: Annotated[float, typer.Option(min=0, max=TTFT_MS_MAX, help="Time to the first token, in ms.")] = 20.0,
-    tokens_per_second: Annotated[
-        float, typer.Option(min=0, max=TOKENS_PER_SECOND_MAX, help="Rate of each stream; 0 is as fast as it goes.")
-    ] = 200.0,
-    output_tokens: Annotated[
-        int, typer.Option(min=1, max=OUTPUT_TOKENS_MAX, help="Length of an answer that nothing else bounds.")
-    ] = 64,
-    reasoning_tokens: Annotated[
-        int, typer.Option(min=0, max=OUTPUT_TOKENS_MAX, help="Tokens of reasoning_content before the answer.")
-    ] = 0,
-    max_num_seqs: Annotated[int, typer.Option(min=1, help="Requests that run at once; others wait their turn.")] = 256,
-    max_model_len: Annotated[int, typer.Option(min=16, help="Context length, prompt and output.")] = 262_144,
-    kv_cache_tokens: Annotated[int, typer.Option(min=16, help="Size of the KV and prefix cache.")] = 4_194_304,
-    prefix_caching: Annotated[
-        bool, typer.Option("--prefix-caching/--no-prefix-caching", help="Whether repeated prompts are cached.")
-    ] = True,
-    listen_fd: Annotated[
-        int | None, typer.Option(min=3, hidden=True, help="A listening socket inherited from the parent.")
-    ] = None,
+    port: Port = 8000,
+    engines: Engines = 1,
+    host: Host = "127.0.0.1",
+    model: Models = None,
+    lora: Loras = None,
+    kind: EngineKind = "vllm",
+    ttft_ms: Ttft = 20.0,
+    tokens_per_second: Rate = 200.0,
+    prefill_tokens_per_second: PrefillRate = 0.0,
+    load_slowdown: Slowdown = 0.0,
+    output_tokens: OutputTokens = 64,
+    reasoning_tokens: ReasoningTokens = 0,
+    max_num_seqs: MaxNumSeqs = 256,
+    max_queued_requests: MaxQueued = 10_000,
+    max_model_len: MaxModelLen = 262_144,
+    kv_cache_tokens: KvCacheTokens = 4_194_304,
+    prefix_caching: PrefixCaching = True,
+    listen_fd: ListenFds = None,
 ) -> None:
-    """Run a simulated vLLM server: its HTTP interface and its metrics, with made-up text and true token counts."""
+    """Run simulated vLLM servers: their HTTP interface and their metrics, with made-up text and true token counts."""
+    count = len(listen_fd) if listen_fd else engines
     options = EngineOptions(
         models=tuple(model or EngineOptions().models),
+        loras=tuple(lora or ()),
+        kind=kind,
         max_num_seqs=max_num_seqs,
+        max_queued_requests=max_queued_requests,
         max_model_len=max_model_len,
         kv_cache_tokens=kv_cache_tokens,
         prefix_caching=prefix_caching,
+        bodies_kept_bytes=min(ENGINE_BODIES_KEPT_BYTES_MAX, BODIES_KEPT_BYTES_MAX // count),
         behaviour=Behaviour(
             ttft_ms=ttft_ms,
             tokens_per_second=tokens_per_second,
+            prefill_tokens_per_second=prefill_tokens_per_second,
+            load_slowdown=load_slowdown,
             output_tokens=output_tokens,
             reasoning_tokens=reasoning_tokens,
         ),
     )
     try:
-        listener = bind(host, port) if listen_fd is None else socket.socket(fileno=listen_fd)
+        listeners = [socket.socket(fileno=fd) for fd in listen_fd] if listen_fd else bind(host, port, count)
     except OSError as error:
-        Console(stderr=True).print(
-            f"error: cannot serve on {host}:{port}: {error.strerror}", style="red", soft_wrap=True
-        )
+        Console(stderr=True).print(f"error: {error}", style="red", soft_wrap=True)
         raise typer.Exit(1) from error
-    address = listener.getsockname()
-    shown_host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    said = f"Simulated engine on http://{shown_host}:{address[1]}/v1 serves {', '.join(options.models)}"
-    Console().print(said, soft_wrap=True, highlight=False)
-    serve(options, listener)
+    for listener in listeners:
+        _say(listener, options)
+    serve(options, listeners)
+
+
+def _say(listener: socket.socket, options: EngineOptions) -> None:
+    """Print where an engine serves, and what."""
+    host, port = listener.getsockname()[:2]
+    shown_host = f"[{host}]" if ":" in host else host
+    names = ", ".join([*options.models, *options.loras])
+    Console().print(
+        f"Simulated engine on http://{shown_host}:{port}/v1 serves {names}", soft_wrap=True, highlight=False
+    )

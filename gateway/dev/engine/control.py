@@ -1,6 +1,6 @@
-"""The endpoints around inference: health, models, tokenizer, metrics, and what only a simulated engine has.
+"""The endpoints around inference that every engine has: health, models, metrics, and what only a simulated one has.
 
-`POST /sim/control` changes the behaviour of the process, `GET /sim/counters` and `GET /sim/state` tell what it did.
+`POST /sim/control` changes the behaviour of the engine, `GET /sim/counters` and `GET /sim/state` tell what it did.
 """
 
 from typing import Any
@@ -9,11 +9,9 @@ import msgspec
 
 from gateway.dev.engine.behaviour import Overrides
 from gateway.dev.engine.core import Engine
-from gateway.dev.engine.errors import bad_request
 from gateway.dev.engine.http import Send, respond
-from gateway.dev.engine.prompt import render_chat
-from gateway.dev.engine.requests import TokenizeRequest, decode
-from gateway.dev.engine.tokenizer import count_tokens, token_ids, token_texts
+from gateway.dev.engine.metrics import CONTENT_TYPE, render
+from gateway.dev.engine.requests import decode
 
 
 async def health(_engine: Engine, _body: bytes, send: Send) -> None:
@@ -22,46 +20,19 @@ async def health(_engine: Engine, _body: bytes, send: Send) -> None:
 
 
 async def models(engine: Engine, _body: bytes, send: Send) -> None:
-    """GET /v1/models: every name of this engine."""
-    first = engine.options.models[0]
-    data = [
-        {
-            "id": name,
-            "object": "model",
-            "created": engine.started_at,
-            "owned_by": "vllm",
-            "root": first,
-            "parent": None,
-            "max_model_len": engine.options.max_model_len,
-        }
-        for name in engine.options.models
-    ]
+    """GET /v1/models: every name of this engine, then its LoRAs, whose `parent` is the model they adapt."""
+    options = engine.options
+    base = {"object": "model", "created": engine.started_at, "owned_by": options.kind}
+    first = {"root": options.models[0], "parent": None, "max_model_len": options.context_tokens}
+    adapter = {"parent": options.models[0], "max_model_len": None}
+    data = [{"id": name, **base, **first} for name in options.models]
+    data += [{"id": name, **base, "root": name, **adapter} for name in options.loras]
     await respond(send, 200, msgspec.json.encode({"object": "list", "data": data}))
 
 
 async def metrics(engine: Engine, _body: bytes, send: Send) -> None:
     """GET /metrics in the text format of Prometheus."""
-    await respond(send, 200, engine.metrics.render(), [(b"content-type", engine.metrics.content_type)])
-
-
-async def tokenize(engine: Engine, body: bytes, send: Send) -> None:
-    """POST /tokenize: the tokens of a prompt, or of messages and tools as the chat template joins them."""
-    request = decode(body, TokenizeRequest)
-    if request.model is not None:
-        engine.check_model(request.model)
-    if request.messages:
-        data = render_chat(request.messages, request.tools)
-    elif request.prompt is not None:
-        data = request.prompt.encode()
-    else:
-        raise bad_request("prompt or messages is missing", param="prompt")
-    answer: dict[str, Any] = {
-        "count": count_tokens(data),
-        "max_model_len": engine.options.max_model_len,
-        "tokens": token_ids(data),
-        "token_strs": token_texts(data.decode("utf-8", "replace")) if request.return_token_strs else None,
-    }
-    await respond(send, 200, msgspec.json.encode(answer))
+    await respond(send, 200, render(engine), [(b"content-type", CONTENT_TYPE)])
 
 
 async def control(engine: Engine, body: bytes, send: Send) -> None:

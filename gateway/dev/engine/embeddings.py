@@ -26,11 +26,11 @@ async def embeddings(engine: Engine, incoming: Incoming, send: Send) -> None:
     if request.encoding_format not in ("float", "base64"):
         raise bad_request("encoding_format must be float or base64", param="encoding_format")
     texts = [item.encode() if isinstance(item, str) else bytes_of_ids(item) for item in prompts_of(request.input)]
-    if max(count_tokens(text) for text in texts) > engine.options.max_model_len:
-        limit = engine.options.max_model_len
+    if max(count_tokens(text) for text in texts) > engine.options.context_tokens:
+        limit = engine.options.context_tokens
         raise context_too_long(f"This model's maximum context length is {limit} tokens.", param="input")
     prompt = b"".join(text.ljust(count_tokens(text) * TOKEN_BYTES, b"\0") for text in texts)
-    job = Job(prompt, (), behaviour, incoming.record, streamed=False)
+    job = Job(prompt, (), behaviour, incoming.record, streamed=False, model=request.model)
     await engine.embed(job)
     if behaviour.abort_after_chunks is not None:
         raise EngineReset

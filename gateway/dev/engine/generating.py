@@ -60,7 +60,7 @@ async def converse(
         )
         for index, one in enumerate(calls)
     ]
-    job = Job(prompt, answers, behaviour, incoming.record, bool(request.stream), request.cache_salt)
+    job = Job(prompt, answers, behaviour, incoming.record, bool(request.stream), request.cache_salt, request.model)
     await _answer(engine, job, wire, send)
 
 
@@ -82,7 +82,7 @@ async def completions(engine: Engine, incoming: Incoming, send: Send) -> None:
         prompts.append(prompt)
     # All but the last are padded to whole tokens, so that the joint length counts each prompt's own.
     joint = b"".join([*(one.ljust(count_tokens(one) * TOKEN_BYTES, b"\0") for one in prompts[:-1]), prompts[-1]])
-    job = Job(joint, answers, behaviour, incoming.record, bool(request.stream), request.cache_salt)
+    job = Job(joint, answers, behaviour, incoming.record, bool(request.stream), request.cache_salt, request.model)
     await _answer(engine, job, TextWire(request, incoming.request_id), send)
 
 
@@ -95,7 +95,7 @@ def _admitted(engine: Engine, request: GenerationRequest, incoming: Incoming) ->
 
 def _output_bound(engine: Engine, prompt_tokens: int, asked: int | None, param: str) -> int:
     """Return the most tokens that one choice may have. Raises EngineError 400 when the context cannot hold it."""
-    limit = engine.options.max_model_len
+    limit = engine.options.context_tokens
     head = f"This model's maximum context length is {limit} tokens."
     if prompt_tokens >= limit:
         raise context_too_long(

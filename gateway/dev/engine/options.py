@@ -1,8 +1,11 @@
 """What stays as it is for the life of one engine; how it answers is `gateway.dev.engine.behaviour`."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gateway.dev.engine.behaviour import Behaviour
+
+Kind = Literal["vllm", "sglang", "llamacpp", "tgi"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,12 +13,24 @@ class EngineOptions:
     """What stays as it is for the life of the process.
 
     The first of `models` is the name on the metrics, as with vLLM's `--served-model-name`; the others are further names
-    of the same engine. `kv_cache_tokens` bounds the prefix cache and is the 100 % of `vllm:kv_cache_usage_perc`.
+    of the same engine. `loras` are adapters on that model, each served by its name. `max_num_seqs` requests run at
+    once, `max_queued_requests` wait. `kv_cache_tokens` is the memory of running requests and prefix cache, the 100 % of
+    `vllm:kv_cache_usage_perc`. `kind` is the server whose metrics and other endpoints are shown. `bodies_kept_bytes`
+    bounds the request bodies kept for `/sim/state`.
     """
 
     models: tuple[str, ...] = ("penstock-sim",)
+    loras: tuple[str, ...] = ()
+    kind: Kind = "vllm"
     max_num_seqs: int = 256
+    max_queued_requests: int = 10_000
     max_model_len: int = 262_144
     kv_cache_tokens: int = 4_194_304
     prefix_caching: bool = True
+    bodies_kept_bytes: int = 67_108_864
     behaviour: Behaviour = field(default_factory=Behaviour)
+
+    @property
+    def context_tokens(self) -> int:
+        """The longest context: `max_model_len`, or the whole memory where that is smaller."""
+        return min(self.max_model_len, self.kv_cache_tokens)

@@ -58,14 +58,27 @@ class Record:
 
 
 class Records:
-    """The last `RECORDS_MAX` requests, oldest first."""
+    """The last `RECORDS_MAX` requests, oldest first, and of their bodies the last ones that fit `bytes_max`."""
 
-    def __init__(self) -> None:
-        self._ring: deque[Record] = deque(maxlen=RECORDS_MAX)
+    def __init__(self, bytes_max: int) -> None:
+        self._ring: deque[Record] = deque()
+        self._bytes_max = bytes_max
+        self._bytes = 0
 
     def add(self, record: Record) -> None:
-        """Remember a request and forget the oldest one."""
+        """Remember a request; forget the oldest one, and the oldest bodies when all together are too long."""
+        if len(self._ring) == RECORDS_MAX:
+            self._drop_body(self._ring.popleft())
         self._ring.append(record)
+        self._bytes += len(record.body or b"")
+        for old in self._ring:
+            if self._bytes <= self._bytes_max:
+                break
+            self._drop_body(old)
+
+    def _drop_body(self, record: Record) -> None:
+        self._bytes -= len(record.body or b"")
+        record.body = None
 
     def shown(self) -> list[dict[str, Any]]:
         """Return what `/sim/state` shows."""

@@ -1,14 +1,12 @@
-"""The chat template and the prefix cache: what counts as prompt, and what of it was seen before."""
+"""The chat template: what counts as prompt."""
 
 from typing import Any
 
 import msgspec
-import pytest
 
-from gateway.dev.engine.prefix_cache import BLOCK_TOKENS, PrefixCache, block_hashes
 from gateway.dev.engine.prompt import MEDIA_TOKENS, render_chat
 from gateway.dev.engine.requests import Message, Tool
-from gateway.dev.engine.tokenizer import TOKEN_BYTES, count_tokens
+from gateway.dev.engine.tokenizer import TOKEN_BYTES
 
 
 def rendered(*messages: dict[str, Any], tools: list[Any] | None = None) -> bytes:
@@ -45,46 +43,3 @@ def test_media_counts_the_same_whatever_its_size_and_differs_by_content() -> Non
     empty = rendered({"role": "user", "content": ""})
     assert len(image("data:,a")) == len(image("data:," + "b" * 1000)) == len(empty) + MEDIA_TOKENS * TOKEN_BYTES
     assert image("data:,a") != image("data:,b")
-
-
-def block(letter: str) -> bytes:
-    return letter.encode() * BLOCK_TOKENS * TOKEN_BYTES
-
-
-def cached(cache: PrefixCache, prompt: bytes, salt: str | None = None) -> int:
-    return cache.cached_tokens(prompt, block_hashes(prompt, salt))
-
-
-@pytest.mark.parametrize(
-    ("prompt", "tokens"),
-    [
-        (block("a") + block("b") + b"!", 2 * BLOCK_TOKENS),
-        (block("a") + block("c"), BLOCK_TOKENS),
-        (block("b") + block("b"), 0),
-        # The last token is never taken from the cache, so the last full block is not either.
-        (block("a") + block("b"), BLOCK_TOKENS),
-        (block("a")[:-1], 0),
-        (b"", 0),
-    ],
-)
-def test_only_a_whole_prefix_of_blocks_is_cached(prompt: bytes, tokens: int) -> None:
-    cache = PrefixCache(1_000)
-    cache.store(block_hashes(block("a") + block("b")))
-    assert cached(cache, prompt) == tokens
-    assert cached(cache, prompt) < max(1, count_tokens(prompt))
-
-
-def test_another_salt_shares_nothing() -> None:
-    cache = PrefixCache(1_000)
-    prompt = block("a") + b"!"
-    cache.store(block_hashes(prompt, "one"))
-    assert (cached(cache, prompt, "one"), cached(cache, prompt, "two"), cached(cache, prompt)) == (BLOCK_TOKENS, 0, 0)
-
-
-def test_a_full_cache_forgets_tails_before_prefixes_and_the_oldest_first() -> None:
-    cache = PrefixCache(3 * BLOCK_TOKENS)
-    long, other = block("a") + block("b") + b"!", block("c") + block("d") + b"!"
-    cache.store(block_hashes(long))
-    cache.store(block_hashes(other))
-    assert cached(cache, long) == BLOCK_TOKENS
-    assert cached(cache, other) == 2 * BLOCK_TOKENS
