@@ -201,7 +201,7 @@ def test_a_stream_that_breaks_off_says_so_in_its_dialect(stack: Stack, path: str
 @pytest.mark.parametrize(
     ("name", "value"), [("background", True), ("previous_response_id", "resp_1"), ("conversation", {"id": "c"})]
 )
-def test_what_needs_an_engine_that_remembers_is_refused(client: Http, name: str, value: object) -> None:
+def test_what_needs_an_engine_that_remembers_is_refused(client: Http, name: str, value: Any) -> None:
     answer = client.post(RESPONSES, response(**{name: value}))
     assert (answer.status, answer.error["param"]) == (400, name)
 

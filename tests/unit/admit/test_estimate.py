@@ -28,6 +28,18 @@ def test_an_image_counts_as_one_and_its_bytes_do_not() -> None:
     assert unclosed.prompt_bytes == len(body) - 2, "what is no string is counted by its size"
 
 
+def test_an_image_of_anthropics_dialect_counts_as_one_too() -> None:
+    source = b'{"type": "base64", "media_type": "image/png", "data": "%b"}' % (b"A" * 10_000)
+    body = b'{"content":[%b,%b]}' % (source, source.replace(b": ", b":"))
+    expected = estimate(body, Experience(), output_max=None, choices=1, embeds=True)
+    assert expected.prompt_bytes == len(body) - 20_000
+    assert 2 * DATA_URL_TOKENS < expected.prompt_tokens < 2 * DATA_URL_TOKENS + 60
+    quoted = body.replace(b'"', b'\\"')
+    assert estimate(quoted, Experience(), output_max=None, choices=1, embeds=True).prompt_bytes == len(quoted), (
+        "what a text quotes is text"
+    )
+
+
 def test_usage_without_tokens_teaches_nothing() -> None:
     experience = Experience()
     experience.learn(100, 0, 0, 1.0)
