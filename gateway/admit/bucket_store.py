@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import msgspec
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from gateway.admit.bucket import Refusal, UsageVector
@@ -212,14 +213,19 @@ class BucketStore:
             self._wake.set()
 
     async def _answers(self) -> bool:
-        """Whether Redis does what is asked of it: a ping would be answered by a read-only or full one too."""
+        """Whether Redis does what is asked of it: a ping would be answered by a read-only or full one too.
+
+        Asked again once where the connection breaks: a kept one may have been closed, and that is not being away.
+        """
         key = f"pst:{{probe}}:r:{uuid4().hex}"
-        try:
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with Deadline(_PROBE_S):
-                await self._client.eval(self._reserve.source, 1, key, _PROBE_TTL_MS, "[]", "[0,0,0,0]")
-        except (RedisError, OSError, TimeoutError):
-            return False
-        return True
+                try:
+                    await self._client.eval(self._reserve.source, 1, key, _PROBE_TTL_MS, "[]", "[0,0,0,0]")
+                except (RedisConnectionError, OSError):
+                    await self._client.eval(self._reserve.source, 1, key, _PROBE_TTL_MS, "[]", "[0,0,0,0]")
+            return True
+        return False
 
     def _script_failed(self, error: ScriptFailed) -> None:
         """One tenant's keys are broken, not Redis: say so now and then; the policy decides for that request."""

@@ -198,6 +198,14 @@ async def test_a_frozen_redis_is_away_until_it_answers_and_keeps_nothing_that_wa
             assert redis.get(of.reservation_key(late)) in (None, b"-")
 
 
+async def test_a_kept_connection_that_was_closed_is_no_reason_to_take_redis_for_away(
+    store: BucketStore, redis: sync_redis.Redis
+) -> None:
+    assert await store._answers()
+    redis.client_kill_filter(_type="normal", skipme=True)
+    assert await store._answers()
+
+
 async def test_a_settle_that_fails_is_sent_again(own_redis: RunningServer) -> None:
     of, id_ = buckets(requests(1, burst=10)), event()
     async with opened(own_redis.address, timeout_s=SHORT_S) as store:
