@@ -2,118 +2,154 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bench.compare import print_comparison
 from bench.errors import BenchError
 from bench.machine import machine_facts
-from bench.pair import LoadTiming
+from bench.nginx import HOW_TO_INSTALL, find_nginx
+from bench.options import COMPARE, compare_options, measure_options, stored_options
 from bench.pinning import available_cores, pinned, split_cores
-from bench.report import print_report, store
-from bench.runner import Plan, Runner, ScenarioResult
-from bench.scenarios import SCENARIOS, Scenario, select
+from bench.report import print_report
+from bench.runner import Runner
+from bench.scenarios import select
+from bench.schedule import DIRECT, GATEWAY, NGINX, SLOWER_MAX, SPARE_S, estimate_s, plan_of, time_limit
 from bench.servers import running_stack
-from bench.toolchain import BUILD_DIR, HERE, build_tools
+from bench.storage import Conditions, read_document, store
+from bench.toolchain import BUILD_DIR, build_tools
 from gateway.dev.errors import DevServerError
+from gateway.dev.stop_signals import stop_signals
 
 if TYPE_CHECKING:
-    from bench.pinning import Cores
+    import argparse
+    from collections.abc import Sequence
+
+    from bench.nginx import NginxProgram
+    from bench.runner import ScenarioResult
+    from bench.scenarios import Scenario
 
 PLAIN_WIDTH = 120  # in a file or a log nothing needs to be folded to 80 columns
-RESULTS_DIR = HERE / "results"
-CORES_WITHOUT_CAVEAT = 4
-# Addresses hold passwords, a path says nothing about the figures.
-NOT_STORED = frozenset({"postgres_dsn", "redis_url", "results_dir"})
+INTERRUPTED = 130
 
 
-def main() -> int:
-    """Run the benchmarks; return 0, or 1 when they could not run, or ledger or limits did not hold."""
-    options = _parser().parse_args()
+def main(arguments: Sequence[str]) -> int:
+    """Measure or compare; return 0, or 1 when that could not be done, or ledger or limits did not hold."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
     try:
-        return _run(console, options)
+        if arguments[:1] == [COMPARE]:
+            files = compare_options(arguments[1:])
+            print_comparison(console, read_document(files.before), read_document(files.after))
+            return 0
+        options = measure_options(arguments)
+        with stop_signals():
+            return _measure(console, options)
     except (BenchError, DevServerError) as error:
-        console.print(f"[bold red]error[/] {error}", highlight=False)
+        console.print("[bold red]error[/]", end=" ")
+        console.print(str(error), highlight=False, markup=False)
         return 1
     except KeyboardInterrupt:
-        return 130
+        console.print("interrupted: nothing is stored, nothing is left running", highlight=False)
+        return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
-    names = ", ".join(scenario.name for scenario in SCENARIOS)
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the gateway on one core.")
-    parser.add_argument("--scenario", action="append", default=[], help=f"run only this one; may be repeated: {names}")
-    parser.add_argument("--quick", action="store_true", help="one short run of each: a smoke test, not a measurement")
-    parser.add_argument("--runs", type=int, default=3, help="runs of each, whose median is reported (default: 3)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="measured seconds of each run (default: 5)")
-    parser.add_argument("--gateway-core", type=int, help="the gateway's core (default: the lowest available)")
-    parser.add_argument("--direct-only", action="store_true", help="no gateway: what engine and load client can do")
-    parser.add_argument(
-        "--nginx", action="store_true", help="also measure nginx as a plain proxy; it must be installed"
-    )
-    parser.add_argument("--postgres-dsn", help="use this server (a database is made and dropped) and start none")
-    parser.add_argument("--redis-url", help="use this server and start none")
-    parser.add_argument("--results-dir", type=Path, default=RESULTS_DIR, help="where the JSON goes")
-    return parser
-
-
-def _run(console: Console, options: argparse.Namespace) -> int:
-    try:
-        scenarios = select(options.scenario)
-    except KeyError as unknown:
-        raise BenchError(f"there is no scenario {unknown}") from None
+def _measure(console: Console, options: argparse.Namespace) -> int:
+    scenarios = _scenarios(options)
+    plan = plan_of(options.runs, options.seconds, quick=options.quick)
     cores = split_cores(available_cores(), options.gateway_core)
-    if len(cores.others) + 1 < CORES_WITHOUT_CAVEAT:
-        console.print(
-            f"[yellow]caveat[/] engine, load client, Postgres and Redis share {len(cores.others)} core(s): latencies "
-            "of saturating scenarios include their waiting for each other"
-        )
-    facts = machine_facts()
+    nginx, no_nginx = _nginx(wanted=options.nginx)
+    for caveat in [*cores.caveats(), *([no_nginx] if no_nginx else [])]:
+        console.print(f"[yellow]caveat[/] {caveat}", highlight=False)
     tools = build_tools()
+    targets = [DIRECT, *([NGINX] if nginx else []), *([] if options.direct_only else [GATEWAY])]
+    expected_s = estimate_s(scenarios, plan, targets)
+    console.print(
+        f"scenarios: {len(scenarios)}, each run {plan.runs} time(s) {', '.join(targets)}; this takes about "
+        f"{max(expected_s / 60, 1):.0f} min, Ctrl-C ends it and leaves nothing behind",
+        highlight=False,
+    )
+    conditions = Conditions(
+        machine_facts(),
+        {**stored_options(options), "plan": asdict(plan)},
+        cores,
+        nginx.version if nginx else None,
+        no_nginx,
+    )
+    results: list[ScenarioResult] = []
+    failure: BenchError | None = None
     with ExitStack() as opened:
+        opened.enter_context(time_limit(expected_s * SLOWER_MAX + SPARE_S))
         opened.enter_context(pinned(cores.others))
         stack = None
         if not options.direct_only:
-            with console.status("starting Postgres and Redis"):
+            with console.status("starting PostgreSQL and Redis"):
                 stack = opened.enter_context(
                     running_stack(BUILD_DIR / "servers", options.postgres_dsn, options.redis_url)
                 )
-        runner = Runner(tools, cores, _plan(options), BUILD_DIR / "runs", stack)
-        results = _measure(console, runner, scenarios)
-    print_report(console, facts, results, len(cores.others))
-    shown = {name: value for name, value in vars(options).items() if name not in NOT_STORED}
-    path = store(options.results_dir, facts, {**shown, **_cores_json(cores)}, results)
-    console.print(f"stored in {path}", highlight=False, soft_wrap=True)
-    sound = all((result.ledger is None or result.ledger.exact) and result.limited_by_redis for result in results)
-    return 0 if sound else 1
+            conditions = replace(conditions, machine={**conditions.machine, "servers": stack.versions})
+        runner = Runner(tools, cores, plan, BUILD_DIR / "runs", nginx=nginx, stack=stack)
+        try:
+            _run_all(console, runner, scenarios, results)
+        except BenchError as error:
+            failure = error  # what was measured before it still holds, and took minutes
+    conditions = replace(conditions, error=str(failure) if failure else None)
+    return _finish(console, options, conditions, results, failure)
 
 
-def _measure(console: Console, runner: Runner, scenarios: tuple[Scenario, ...]) -> list[ScenarioResult]:
-    results = []
+def _scenarios(options: argparse.Namespace) -> tuple[Scenario, ...]:
+    try:
+        chosen = select(options.scenario)
+    except KeyError as unknown:
+        raise BenchError(f"there is no scenario {unknown}; --help lists them") from None
+    if options.direct_only:
+        chosen = tuple(scenario for scenario in chosen if scenario.kind != "start-up")
+    if not chosen:
+        raise BenchError("the start-up scenario has nothing to measure without the gateway")
+    return chosen
+
+
+def _nginx(*, wanted: bool | None) -> tuple[NginxProgram | None, str | None]:
+    """Return the nginx to measure, or why there is none. Raises BenchError when it was asked for and is missing."""
+    if wanted is False:
+        return None, "nginx is not measured: --no-nginx"
+    found = find_nginx()
+    if found is None:
+        missing = f"nginx is not installed, so nothing stands beside the gateway: {HOW_TO_INSTALL}"
+        if wanted:
+            raise BenchError(missing)
+        return None, missing
+    return found, None
+
+
+def _run_all(console: Console, runner: Runner, scenarios: tuple[Scenario, ...], results: list[ScenarioResult]) -> None:
     with console.status("") as status:
         for scenario in scenarios:
             results.append(runner.measure(scenario, status.update))
             console.print(f"{scenario.name}: {scenario.about}: done", highlight=False)
-    return results
 
 
-def _plan(options: argparse.Namespace) -> Plan:
-    if options.quick:
-        return Plan(1, LoadTiming(0.5, 1.0), LoadTiming(1.0, 2.0), options.nginx)
-    direct = LoadTiming(warmup_s=1.0, measure_s=min(options.seconds, 3.0))
-    return Plan(options.runs, direct, LoadTiming(warmup_s=2.0, measure_s=options.seconds), options.nginx)
-
-
-def _cores_json(cores: Cores) -> dict[str, list[int]]:
-    return {"gateway_cores": sorted(cores.gateway), "other_cores": sorted(cores.others)}
+def _finish(
+    console: Console,
+    options: argparse.Namespace,
+    conditions: Conditions,
+    results: list[ScenarioResult],
+    failure: BenchError | None,
+) -> int:
+    if results:
+        print_report(console, conditions.machine, results, len(conditions.cores.others))
+        path = store(options.results_dir, conditions, results)
+        console.print(f"stored in {path}", highlight=False, soft_wrap=True)
+    if failure:
+        raise failure
+    sound = all((result.ledger is None or result.ledger.exact) and result.limited_by_redis for result in results)
+    return 0 if sound else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

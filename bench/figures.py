@@ -1,20 +1,19 @@
-"""From runs to figures: medians, ratios, what the gateway added, and whether its core was what limited it. Pure."""
+"""From runs to figures: medians, ratios, what the gateway added, and whether targets are met. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from bench.runner import DIRECT, GATEWAY, GATEWAY_CORE, NGINX, OTHER_CORES, Run, ScenarioResult
+from bench.schedule import DIRECT, GATEWAY, NGINX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     from bench.pair import Latency
+    from bench.runner import Run, ScenarioResult, Start
 
-# A core this busy is full: requests that share commits and round trips come in bursts, with short gaps between them.
-FULL_SHARE = 0.90
 CPU_US_PER_REQUEST_MAX = 250.0
 REQUESTS_PER_S_MIN = 4_000.0
 ADDED_MS_MAX = 1.0
@@ -23,6 +22,7 @@ STREAMS_SHARE_MAX = 0.80
 DELIVERED_RATIO_MIN = 0.99
 
 Better = Literal["more", "less"]
+Values = dict[str, list[float]]  # of each run, by target
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured quantity: the median of the runs for each target that has it, in `unit`."""
+    """One measured quantity: the median of the runs for each target that has it, in `unit`; `values` are all runs'."""
 
     scenario: str
     name: str
@@ -49,6 +49,7 @@ class Figure:
     nginx: float | None
     gateway: float | None
     bound: Bound | None = None
+    values: Mapping[str, list[float]] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
@@ -70,6 +71,8 @@ class Figure:
 def figures_of(result: ScenarioResult) -> list[Figure]:
     """Return the figures of a scenario, in the order in which they are read."""
     scenario = result.scenario
+    if scenario.kind == "start-up":
+        return _start_up(result)
     if scenario.kind == "added":
         return _added(result)
     if scenario.kind == "paced":
@@ -78,20 +81,19 @@ def figures_of(result: ScenarioResult) -> list[Figure]:
 
 
 def _saturated_answers(result: ScenarioResult) -> list[Figure]:
-    small = result.scenario.body_bytes <= 2_000
-    rate = Bound("gateway", "more", REQUESTS_PER_S_MIN) if small else None
-    cpu = Bound("gateway", "less", CPU_US_PER_REQUEST_MAX) if small else None
+    rate = Bound("gateway", "more", REQUESTS_PER_S_MIN)
     return [
-        _figure(result, "throughput", "requests/s", lambda run: run.load.requests_per_s, rate),
-        _cpu(result, "CPU per request", lambda run: run.load.requests_per_s, cpu),
+        _figure(result, "throughput", "requests/s", _of_runs(result, requests_per_s), rate),
+        _cpu(result, "CPU per request", requests_per_s, Bound("gateway", "less", CPU_US_PER_REQUEST_MAX)),
         *_latencies(result, "latency", lambda run: run.load.latency_us),
+        *_memory(result),
     ]
 
 
 def _saturated_streams(result: ScenarioResult) -> list[Figure]:
     return [
-        _figure(result, "throughput", "chunks/s", lambda run: run.load.chunks_per_s),
-        _cpu(result, "CPU per chunk", lambda run: run.load.chunks_per_s),
+        _figure(result, "throughput", "chunks/s", _of_runs(result, chunks_per_s)),
+        _cpu(result, "CPU per chunk", chunks_per_s),
         *_latencies(result, "chunk transit", lambda run: run.load.transit_us),
     ]
 
@@ -101,95 +103,107 @@ def _added(result: ScenarioResult) -> list[Figure]:
     figures = []
     if result.scenario.load.stream:
         figures += _latencies(result, "first token", lambda run: run.load.first_content_us, bound)
+        figures += _latencies(result, "chunk transit", lambda run: run.load.transit_us)
         figures += _latencies(result, "whole stream", lambda run: run.load.latency_us)
     else:
         figures += _latencies(result, "answer", lambda run: run.load.latency_us, bound)
-    figures.append(_share(result))
-    return figures
+    return [*figures, _share(result), _cpu(result, "CPU per request", requests_per_s)]
 
 
 def _paced(result: ScenarioResult) -> list[Figure]:
     delivered = Bound("ratio", "more", DELIVERED_RATIO_MIN)
     return [
-        _figure(result, "delivered", "chunks/s", lambda run: run.load.chunks_per_s, delivered),
+        _figure(result, "delivered", "chunks/s", _of_runs(result, chunks_per_s), delivered),
         _share(result, Bound("gateway", "less", STREAMS_SHARE_MAX * 100)),
+        _cpu(result, "CPU per chunk", chunks_per_s),
         *_latencies(result, "chunk transit", lambda run: run.load.transit_us),
+        *_memory(result),
     ]
 
 
-def _figure(
-    result: ScenarioResult, name: str, unit: str, value: Callable[[Run], float], bound: Bound | None = None
-) -> Figure:
-    medians = {target: median(value(run) for run in runs) for target, runs in result.runs.items()}
+def _start_up(result: ScenarioResult) -> list[Figure]:
+    def of(value: Callable[[Start], float]) -> Values:
+        return {GATEWAY: [value(start) for start in result.starts]}
+
+    return [
+        _figure(result, "time to ready", "s", of(lambda start: start.ready_s)),
+        _figure(result, "CPU to ready", "s", of(lambda start: start.cpu_s)),
+        _figure(result, "memory idle", "MB", of(lambda start: start.memory.resident_mb)),
+    ]
+
+
+def requests_per_s(run: Run) -> float:
+    """Return the rate of answers of a run."""
+    return run.load.requests_per_s
+
+
+def chunks_per_s(run: Run) -> float:
+    """Return the rate of content chunks of a run."""
+    return run.load.chunks_per_s
+
+
+def rate_of(result: ScenarioResult) -> Callable[[Run], float]:
+    """Return what counts as the rate of a scenario: chunks of streams, else answers."""
+    return chunks_per_s if result.scenario.load.stream else requests_per_s
+
+
+def _figure(result: ScenarioResult, name: str, unit: str, values: Values, bound: Bound | None = None) -> Figure:
+    """Return the medians of `values`. The bound falls away where the scenario is not held to the targets."""
+    medians = {target: median(of_runs) for target, of_runs in values.items() if of_runs}
     return Figure(
-        result.scenario.name, name, unit, medians.get(DIRECT), medians.get(NGINX), medians.get(GATEWAY), bound
+        result.scenario.name,
+        name,
+        unit,
+        medians.get(DIRECT),
+        medians.get(NGINX),
+        medians.get(GATEWAY),
+        bound if result.scenario.targeted else None,
+        values,
     )
+
+
+def _of_runs(result: ScenarioResult, value: Callable[[Run], float | None]) -> Values:
+    """Return the value of each run that has one, for each target where any has."""
+    found = {target: [value(run) for run in runs] for target, runs in result.runs.items()}
+    present = {target: [one for one in values if one is not None] for target, values in found.items()}
+    return {target: values for target, values in present.items() if values}
 
 
 def _latencies(
     result: ScenarioResult, name: str, value: Callable[[Run], Latency | None], bound: Bound | None = None
 ) -> list[Figure]:
-    """Return p50 and p99 in milliseconds; the bound is on p50."""
+    """Return p50 and p99 in milliseconds, of the runs that had samples; the bound is on p50."""
 
-    def at(share: Literal["p50", "p99"]) -> Callable[[Run], float]:
-        return lambda run: float(getattr(value(run), share, 0.0)) / 1000
+    def at(share: Literal["p50", "p99"]) -> Values:
+        def of(run: Run) -> float | None:
+            latency = value(run)
+            return float(getattr(latency, share)) / 1000 if latency else None
 
-    return [
-        _figure(result, f"{name} p50", "ms", at("p50"), bound),
-        _figure(result, f"{name} p99", "ms", at("p99")),
-    ]
+        return _of_runs(result, of)
 
-
-def _proxy_share(result: ScenarioResult, target: str) -> float | None:
-    return median(run.shares[target] for run in result.runs[target]) if target in result.runs else None
+    return [_figure(result, f"{name} p50", "ms", at("p50"), bound), _figure(result, f"{name} p99", "ms", at("p99"))]
 
 
 def _share(result: ScenarioResult, bound: Bound | None = None) -> Figure:
-    nginx, gateway = (
-        None if share is None else share * 100 for share in (_proxy_share(result, NGINX), gateway_share(result))
-    )
-    return Figure(result.scenario.name, "share of a core", "%", None, nginx, gateway, bound)
+    values = {target: [run.shares[target] * 100 for run in runs] for target, runs in _in_front(result).items()}
+    return _figure(result, "share of a core", "%", values, bound)
 
 
 def _cpu(result: ScenarioResult, name: str, rate_per_s: Callable[[Run], float], bound: Bound | None = None) -> Figure:
-    def cpu_us(target: str) -> float | None:
-        runs: Sequence[Run] = result.runs.get(target, [])
-        spent = [run.shares[target] * 1e6 / rate_per_s(run) for run in runs if rate_per_s(run)]
-        return median(spent) if spent else None
-
-    return Figure(result.scenario.name, name, "µs", None, cpu_us(NGINX), cpu_us(GATEWAY), bound)
-
-
-def gateway_share(result: ScenarioResult) -> float | None:
-    """Return the share of its core that the gateway used, the median of the runs; None when it was not measured."""
-    return _proxy_share(result, GATEWAY)
+    values = {
+        target: [run.shares[target] * 1e6 / rate_per_s(run) for run in runs if rate_per_s(run)]
+        for target, runs in _in_front(result).items()
+    }
+    return _figure(result, name, "µs", values, bound)
 
 
-def shares_of(result: ScenarioResult) -> dict[str, float]:
-    """Return the share of a core that each group of processes used in the runs through the gateway, medians."""
-    runs = result.runs.get(GATEWAY, [])
-    names = list(dict.fromkeys(name for run in runs for name in run.shares))
-    return {name: median(run.shares.get(name, 0.0) for run in runs) for name in names}
+def _memory(result: ScenarioResult) -> list[Figure]:
+    """Return the resident memory before any load, and the highest until the end of each run."""
+    idle = {target: [memory.resident_mb] for target, memory in result.idle.items()}
+    peak = _of_runs(result, lambda run: run.memory.peak_mb if run.memory else None)
+    return [_figure(result, "memory idle", "MB", idle), _figure(result, "memory peak", "MB", peak)]
 
 
-def warning_of(result: ScenarioResult, other_cores: int) -> str | None:
-    """Say that the gateway's core was not what limited a saturating scenario, and what was busy instead; else None.
-
-    Also when the core was full but not by the gateway: then its rate is too low, while its CPU per request still holds.
-    """
-    share, shares = gateway_share(result), shares_of(result)
-    if result.scenario.kind != "saturate" or share is None or share >= FULL_SHARE:
-        return None
-    start = f"{result.scenario.name}: the gateway was NOT the bottleneck, it used {share:.0%} of its core"
-    if shares[GATEWAY_CORE] >= FULL_SHARE:
-        return (
-            f"{start} and other programs of this machine the rest: its rate is a lower bound, run this on a quiet one"
-        )
-    busy = {name: used for name, used in shares.items() if name not in {GATEWAY, GATEWAY_CORE, OTHER_CORES}}
-    busiest = ", ".join(f"{name} {used:.0%}" for name, used in sorted(busy.items(), key=lambda item: -item[1]))
-    reason = (
-        "they were full: its rate is a lower bound"
-        if shares[OTHER_CORES] >= FULL_SHARE * other_cores
-        else "they were not full either: something waits"
-    )
-    return f"{start}; {busiest}, the other cores {shares[OTHER_CORES]:.0%} of {other_cores * 100}%: {reason}"
+def _in_front(result: ScenarioResult) -> Mapping[str, list[Run]]:
+    """Return the runs with something in front of the engine; a group of processes has its name."""
+    return {target: runs for target, runs in result.runs.items() if target != DIRECT}

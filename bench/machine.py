@@ -8,7 +8,11 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("uvloop", "uvicorn", "httptools", "msgspec", "asyncpg", "redis", "hiredis")
+import psutil
+
+from bench.toolchain import find_compiler
+
+PACKAGES = ("penstock", "uvloop", "uvicorn", "httptools", "msgspec", "asyncpg", "redis", "hiredis")
 COMMAND_S_MAX = 10.0
 
 
@@ -18,10 +22,11 @@ def machine_facts() -> dict[str, object]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "cores_available": sorted(os.sched_getaffinity(0)),
+        "memory_mb": round(psutil.virtual_memory().total / 1e6),
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": {name: _version(name) for name in PACKAGES},
-        "compiler": _first_line("cc", "--version"),
+        "compiler": _first_line(find_compiler() or "cc", "--version"),
         "commit": _first_line("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"),
         "load_average_before": os.getloadavg()[0],
     }

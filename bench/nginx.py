@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 READY_S_MAX = 10.0
 READY_POLL_S = 0.01
+VERSION_S_MAX = 10.0
+# Where it is installed for root alone to find, as on Debian.
+MORE_PATHS = "/usr/sbin:/usr/local/sbin"
+HOW_TO_INSTALL = "apt-get install nginx-light (Debian, Ubuntu), dnf install nginx (Fedora), apk add nginx (Alpine)"
 
 CONFIG = """\
 daemon off;
@@ -59,18 +64,35 @@ class Nginx:
     process: Background
 
 
+@dataclass(frozen=True, slots=True)
+class NginxProgram:
+    """An installed nginx: its path and what it says its version is."""
+
+    path: str
+    version: str
+
+
+def find_nginx() -> NginxProgram | None:
+    """Return the nginx of this machine; None when there is none that runs."""
+    path = shutil.which("nginx") or shutil.which("nginx", path=MORE_PATHS)
+    if path is None:
+        return None
+    try:
+        said = subprocess.run([path, "-v"], capture_output=True, text=True, timeout=VERSION_S_MAX, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return NginxProgram(path, said.stderr.strip().removeprefix("nginx version: "))
+
+
 @contextmanager
-def running_nginx(engine_port: int, cores: frozenset[int], directory: Path) -> Iterator[Nginx]:
-    """Run nginx in front of an engine. Raises BenchError when it is not on the PATH or does not start."""
-    program = shutil.which("nginx", path=None) or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        raise BenchError("--nginx needs nginx on the PATH")
+def running_nginx(program: NginxProgram, engine_port: int, cores: frozenset[int], directory: Path) -> Iterator[Nginx]:
+    """Run nginx in front of an engine. Raises BenchError when it does not start."""
     directory.mkdir(parents=True, exist_ok=True)
     config, port = directory / "nginx.conf", free_port()
     config.write_text(CONFIG.format(directory=directory, engine_port=engine_port, port=port), "utf-8")
     with pinned(cores):
         process = Background(
-            [program, "-c", str(config), "-p", str(directory), "-e", str(directory / "error.log")],
+            [program.path, "-c", str(config), "-p", str(directory), "-e", str(directory / "error.log")],
             directory / "nginx.log",
         )
     with process:

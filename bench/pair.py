@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.processes import Background
+from bench.processes import Background, ends_with_this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,7 +173,14 @@ def run_load(
     """
     argv = [str(tools.load), f"--port={port}", f"--request={request}", *spec.arguments(), *timing.arguments()]
     said: list[str] = []
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=ends_with_this_process(),  # noqa: PLW1509 - two system calls, no lock that a thread holds
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:

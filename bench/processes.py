@@ -1,24 +1,36 @@
-"""Child processes of a benchmark, stopped by handle, and the CPU time that groups of processes used."""
+"""Child processes of a benchmark: stopped by handle, and never left behind, however the benchmark ends."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 import subprocess
-import time
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Self
-
-import psutil
 
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
 STOP_GRACE_S = 20.0
 TAIL_LINES_MAX = 15
+PR_SET_PDEATHSIG = 1
+
+
+def ends_with_this_process() -> Callable[[], None]:
+    """Return a `preexec_fn` that lets the kernel send the child SIGTERM when this process ends, even by kill -9."""
+    prctl = ctypes.CDLL(None).prctl  # looked up here: the child should do no more than two system calls
+    owner = os.getpid()
+
+    def tie() -> None:
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != owner:  # it ended before the kernel was asked
+            os._exit(1)
+
+    return tie
 
 
 class Background:
@@ -38,6 +50,7 @@ class Background:
                 env=environment,
                 text=True,
                 start_new_session=True,  # Ctrl-C is for the runner, which stops its children in order
+                preexec_fn=ends_with_this_process(),  # noqa: PLW1509 - two system calls, no lock that a thread holds
             )
 
     def __enter__(self) -> Self:
@@ -78,51 +91,3 @@ class Background:
     def tail(self) -> str:
         """Return the last lines of the child's log."""
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-TAIL_LINES_MAX:])
-
-
-@dataclass(frozen=True, slots=True)
-class CpuSample:
-    """CPU seconds used so far by each group of processes or cores, and when (monotonic clock, seconds)."""
-
-    at_s: float
-    used_s: Mapping[str, float]
-
-    def shares_until(self, later: CpuSample) -> dict[str, float]:
-        """Return the share of one core that each group used between two samples: 1.0 is a core kept busy."""
-        elapsed_s = later.at_s - self.at_s
-        return {name: max(later.used_s[name] - used_s, 0.0) / elapsed_s for name, used_s in self.used_s.items()}
-
-
-def sample_cpu(groups: Mapping[str, Sequence[int]], cores: Mapping[str, frozenset[int]]) -> CpuSample:
-    """Read user and system time of the processes (with their descendants) of each group, and how long cores were busy.
-
-    A process that has ended counts for nothing from then on, so groups should live through the measured window. A core
-    is busy for whoever: what its processes do not account for, other programs or the virtual machine's host took.
-    """
-    at_s = time.monotonic()
-    used_s = {name: sum(_tree_cpu_s(pid) for pid in pids) for name, pids in groups.items()}
-    for name, members in cores.items():
-        used_s[name] = sum(at_s - _idle_s(core) for core in members)
-    return CpuSample(at_s, used_s)
-
-
-def resident_mb(pid: int) -> float:
-    """Return the resident memory of one process, in megabytes (10^6 bytes)."""
-    return psutil.Process(pid).memory_info().rss / 1e6
-
-
-def _tree_cpu_s(pid: int) -> float:
-    total_s = 0.0
-    with suppress(psutil.NoSuchProcess):
-        root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                times = process.cpu_times()
-                total_s += times.user + times.system
-    return total_s
-
-
-def _idle_s(core: int) -> float:
-    """Read idle time, which the kernel measures; busy time it may only sample at its clock ticks."""
-    times = psutil.cpu_times(percpu=True)[core]
-    return float(times.idle + times.iowait)

@@ -1,20 +1,17 @@
-"""Prints the figures as a table, and stores them with every run and the machine's facts as JSON."""
+"""Prints the figures as a table, what was busy meanwhile, the checks of ledger and limits, and the warnings."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from bench.figures import Bound, Figure, figures_of, shares_of, warning_of
+from bench.caveats import caveats_of, headroom, shares_of
+from bench.figures import Bound, Figure, figures_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -37,9 +34,8 @@ def print_report(
         if not result.limited_by_redis:
             console.print(limiter_line(result.scenario.name, result.decisions, result.ledger.answered))
     for result in results:
-        warning = warning_of(result, other_cores)
-        if warning:
-            console.print(f"[bold yellow]warning[/] {warning}")
+        for caveat in caveats_of(result, other_cores):
+            console.print(f"[bold yellow]warning[/] {caveat}")
 
 
 def ledger_line(name: str, check: LedgerCheck) -> str:
@@ -61,40 +57,6 @@ def limiter_line(name: str, decisions: Mapping[str, int], answered: int) -> str:
         f"[bold red]limits {name}: Redis did not grant every request[/], so the figures are not those of the whole "
         f"path: {counts or 'no decisions'} for {answered:,} answers"
     )
-
-
-def store(
-    directory: Path, facts: Mapping[str, object], options: Mapping[str, object], results: Sequence[ScenarioResult]
-) -> Path:
-    """Write everything that was measured to a new file in `directory` and return its path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    now = datetime.now(UTC)
-    path = directory / f"{now:%Y%m%dT%H%M%SZ}.json"
-    document = {
-        "measured_at": now.isoformat(timespec="seconds"),
-        "machine": facts,
-        "options": options,
-        "scenarios": [_scenario_json(result) for result in results],
-    }
-    path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-    return path
-
-
-def _scenario_json(result: ScenarioResult) -> dict[str, object]:
-    figures = [
-        {**asdict(figure), "ratio": figure.ratio, "difference": figure.difference, "met": figure.met}
-        for figure in figures_of(result)
-    ]
-    return {
-        "scenario": asdict(result.scenario),
-        "figures": figures,
-        "shares_of_a_core": shares_of(result),
-        "gateway": {"ready_s": result.ready_s, "resident_mb": result.resident_mb},
-        "limiter_decisions": result.decisions,
-        "limited_by_redis": result.limited_by_redis,
-        "ledger": {**asdict(result.ledger), "is_exact": result.ledger.exact} if result.ledger else None,
-        "runs": {target: [asdict(run) for run in runs] for target, runs in result.runs.items()},
-    }
 
 
 def _figures_table(figures: Sequence[Figure]) -> Table:
@@ -124,12 +86,13 @@ def _cores_table(results: Sequence[ScenarioResult]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     names = list(dict.fromkeys(name for result in results for name in shares_of(result)))
     table.add_column("", no_wrap=True)
-    for name in [*names, "memory, MB", "ready, s"]:
+    for name in [*names, "headroom"]:
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
-        shares = shares_of(result)
+        shares, times = shares_of(result), headroom(result)
         percent = [f"{shares[name]:.0%}" if name in shares else "" for name in names]
-        table.add_row(result.scenario.name, *percent, number(result.resident_mb), number(result.ready_s))
+        alone = f"x{number(times)}" if times and result.scenario.kind == "saturate" else ""
+        table.add_row(result.scenario.name, *percent, alone)
     return table
 
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
 
 from bench.errors import BenchError
 from bench.pinning import pinned
@@ -62,13 +63,17 @@ models:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Postgres, Redis and a tenant. `pids` are the servers' process ids by name, for those that were started here."""
+    """Postgres, Redis and a tenant. `pids` are the servers' process ids by name, for those that were started here.
+
+    `versions` is what the two servers say of themselves.
+    """
 
     postgres_dsn: str
     redis_url: str
     key: str
     pids: Mapping[str, Sequence[int]]
     directory: Path
+    versions: Mapping[str, str]
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the gateway: its addresses and nothing that this shell happens to hold."""
@@ -96,7 +101,8 @@ def running_stack(directory: Path, postgres_dsn: str | None = None, redis_url: s
         try:
             environment = _environment(dsn, servers.redis_url)
             _command(environment, "migrate")
-            yield Stack(dsn, servers.redis_url, create_tenant(environment), pids, directory)
+            versions = asyncio.run(_versions(dsn, servers.redis_url))
+            yield Stack(dsn, servers.redis_url, create_tenant(environment), pids, directory, versions)
         finally:
             asyncio.run(_execute(servers.postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)"))
 
@@ -195,6 +201,17 @@ def _command(environment: Mapping[str, str], *arguments: str) -> dict[str, str]:
 
 def _with_database(dsn: str, name: str) -> str:
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+async def _versions(postgres_dsn: str, redis_url: str) -> dict[str, str]:
+    connection = await asyncpg.connect(postgres_dsn)
+    try:
+        postgres = str(await connection.fetchval("SHOW server_version"))
+    finally:
+        await connection.close()
+    async with Redis.from_url(redis_url) as redis:
+        info = await redis.info("server")
+    return {"postgres": postgres, "redis": str(info["redis_version"])}
 
 
 async def _execute(dsn: str, statement: str) -> None:

@@ -14,6 +14,10 @@ HERE = Path(__file__).parent
 BUILD_DIR = HERE / "build"
 FLAGS = ("-O2", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra")
 COMPILE_S_MAX = 120.0
+COMPILERS = ("cc", "gcc", "clang")
+HOW_TO_INSTALL = (
+    "apt-get install gcc libc6-dev (Debian, Ubuntu), dnf install gcc (Fedora), apk add gcc musl-dev (Alpine)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,21 @@ def build_tools(build_dir: Path = BUILD_DIR) -> Tools:
     return Tools(*(_build(HERE / f"{name}.c", build_dir / name) for name in ("engine", "load")))
 
 
+def find_compiler() -> str | None:
+    """Return the path of the C compiler that is used; None when there is none."""
+    return next((found for found in map(shutil.which, COMPILERS) if found), None)
+
+
 def _build(source: Path, program: Path) -> Path:
     newest_s = max(path.stat().st_mtime for path in (source, *HERE.glob("*.h")))
     if program.exists() and program.stat().st_mtime > newest_s:
         return program
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    compiler = find_compiler()
     if compiler is None:
-        raise BenchError("the benchmarks need a C compiler (cc, gcc or clang) on the PATH")
+        raise BenchError(
+            f"the benchmarks need a C compiler ({', '.join(COMPILERS)}) on the PATH, "
+            f"for the engine and the load client: {HOW_TO_INSTALL}"
+        )
     # Built aside and renamed: two runs at once never execute half a program.
     part = program.with_name(f"{program.name}.{os.getpid()}.part")
     done = subprocess.run(

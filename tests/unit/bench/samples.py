@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bench.accounting import Memory
 from bench.ledger import LedgerCheck, LedgerTotals
 from bench.pair import EngineCounters, Latency, LoadResult
-from bench.runner import DIRECT, GATEWAY, GATEWAY_CORE, OTHER_CORES, Run, ScenarioResult
+from bench.runner import GATEWAY_CORE, OTHER_CORES, Run, ScenarioResult, Start
 from bench.scenarios import select
+from bench.schedule import DIRECT, GATEWAY, NGINX
 
 
 def load_result(*, per_s: float = 1000.0, chunks_per_s: float = 0.0, p50_us: float = 500.0) -> LoadResult:
@@ -35,11 +37,31 @@ def result(
 ) -> ScenarioResult:
     """Return a result in which the gateway used `share` of its core, other programs `others`, Postgres 30 %."""
     found = ScenarioResult(select([name])[0])
-    found.runs[DIRECT] = [Run(load, {"engine": 0.5, "load": 0.1}) for load in direct]
+    found.runs[DIRECT] = [run(load, {"engine": 0.5, "load": 0.1}) for load in direct]
     if gateway:
         cores = {GATEWAY_CORE: share + others, OTHER_CORES: 0.6}
         shares = {"gateway": share, "engine": 0.2, "postgres": 0.3, "load": 0.1, **cores}
-        found.runs[GATEWAY] = [Run(load, shares) for load in gateway]
+        found.runs[GATEWAY] = [run(load, shares, Memory(110.0, 120.0)) for load in gateway]
+        found.idle[GATEWAY] = Memory(100.0, 105.0)
+    return found
+
+
+def run(load: LoadResult, shares: dict[str, float], memory: Memory | None = None) -> Run:
+    """Return a run in whose single second each group used this share of a core."""
+    return Run(load, dict(shares), shares, memory)
+
+
+def with_nginx(measured: ScenarioResult, load: LoadResult, share: float = 0.5) -> ScenarioResult:
+    """Add a run through nginx, which used `share` of the core that is otherwise the gateway's."""
+    measured.runs[NGINX] = [run(load, {NGINX: share, GATEWAY_CORE: share, OTHER_CORES: 0.95}, Memory(14.0, 20.0))]
+    measured.idle[NGINX] = Memory(12.0, 12.0)
+    return measured
+
+
+def started(*ready_s: float) -> ScenarioResult:
+    """Return the result of the start-up scenario with these starts, each of which used its time as CPU."""
+    found = ScenarioResult(select(["start-up"])[0])
+    found.starts = [Start(seconds, seconds, Memory(100.0, 100.0)) for seconds in ready_s]
     return found
 
 

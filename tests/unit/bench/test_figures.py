@@ -1,12 +1,14 @@
-"""Medians, ratios, targets, and the warning when the gateway was not what limited a run."""
+"""Medians, ratios, what was added, and targets."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from bench.figures import Bound, Figure, figures_of, shares_of, warning_of
-from bench.runner import GATEWAY, GATEWAY_CORE, OTHER_CORES, Run
-from tests.unit.bench.samples import load_result, result
+from bench.figures import Bound, Figure, figures_of
+from bench.schedule import DIRECT, GATEWAY, NGINX
+from tests.unit.bench.samples import load_result, result, started, with_nginx
 
 
 def by_name(figures: list[Figure]) -> dict[str, Figure]:
@@ -19,6 +21,7 @@ def test_reports_the_median_of_the_runs() -> None:
     assert figures["throughput"].gateway == 6000
     assert figures["throughput"].ratio == pytest.approx(0.1)
     assert figures["throughput"].met is True
+    assert figures["throughput"].values == {DIRECT: [60_000], GATEWAY: [5000, 9000, 6000]}
 
 
 def test_cpu_per_request_is_the_gateways_share_over_its_rate() -> None:
@@ -29,7 +32,8 @@ def test_cpu_per_request_is_the_gateways_share_over_its_rate() -> None:
 
 
 def test_large_bodies_have_no_target() -> None:
-    figures = figures_of(result("answers-100k", [load_result()], [load_result(per_s=10)]))
+    large = [result(f"answers-{size}", [load_result()], [load_result(per_s=10)]) for size in ("100k", "800k")]
+    figures = [figure for measured in large for figure in figures_of(measured)]
     assert [figure.bound for figure in figures] == [None] * len(figures)
 
 
@@ -49,6 +53,44 @@ def test_streams_that_fall_behind_miss_their_target() -> None:
     assert figures["share of a core"].met is True
 
 
+def test_transit_of_chunks_is_compared_with_direct_and_nginx() -> None:
+    measured = result("streams-paced", [load_result(p50_us=20)], [load_result(p50_us=300)])
+    figures = by_name(figures_of(with_nginx(measured, load_result(p50_us=50))))
+    assert figures["chunk transit p50"].nginx == pytest.approx(0.05)
+    assert figures["chunk transit p50"].difference == pytest.approx(0.28)
+    assert figures["chunk transit p99"].difference == pytest.approx(0.84)
+    assert figures["chunk transit p99"].values[NGINX] == [pytest.approx(0.15)]
+
+
+def test_a_percentile_without_samples_is_missing_and_not_zero() -> None:
+    measured = result("streams-paced", [load_result()], [replace(load_result(), transit_us=None)])
+    figures = by_name(figures_of(measured))
+    assert figures["chunk transit p50"].gateway is None
+    assert figures["chunk transit p50"].direct is not None
+
+
+def test_memory_is_that_before_and_the_highest_under_load() -> None:
+    figures = by_name(
+        figures_of(with_nginx(result("streams-paced-400", [load_result()], [load_result()]), load_result()))
+    )
+    assert (figures["memory idle"].gateway, figures["memory peak"].gateway) == (100, 120)
+    assert (figures["memory idle"].nginx, figures["memory peak"].nginx) == (12, 20)
+
+
+def test_four_hundred_streams_are_measured_but_held_to_nothing() -> None:
+    figures = by_name(figures_of(result("streams-paced-400", [load_result()], [load_result(chunks_per_s=1.0)], 0.99)))
+    assert figures["delivered"].met is None
+    assert figures["share of a core"].met is None
+    assert figures["CPU per chunk"].gateway == pytest.approx(990_000)
+
+
+def test_starting_is_told_by_the_median_of_the_starts() -> None:
+    figures = by_name(figures_of(started(0.9, 3.0, 1.0)))
+    assert figures["time to ready"].gateway == 1.0
+    assert figures["time to ready"].values == {GATEWAY: [0.9, 3.0, 1.0]}
+    assert figures["time to ready"].direct is None
+
+
 def test_chunks_count_for_saturated_streams() -> None:
     figures = by_name(figures_of(result("streams-flat-out", [load_result()], [load_result(chunks_per_s=50_000)])))
     assert figures["CPU per chunk"].gateway == pytest.approx(20)
@@ -64,33 +106,3 @@ def test_a_bound_includes_its_value() -> None:
     assert Bound("gateway", "less", 250).met(250)
     assert Bound("gateway", "more", 4000).met(4000)
     assert not Bound("gateway", "more", 4000).met(3999)
-
-
-def test_shares_are_medians_of_the_runs_through_the_gateway() -> None:
-    assert shares_of(result("answers-2k", [load_result()], [load_result()], share=0.5))["gateway"] == 0.5
-    assert shares_of(result("answers-2k", [load_result()], [])) == {}
-
-
-def test_a_full_core_needs_no_warning() -> None:
-    assert warning_of(result("answers-2k", [load_result()], [load_result()], share=0.97), other_cores=1) is None
-
-
-def test_warns_when_the_gateway_was_not_the_bottleneck() -> None:
-    measured = result("answers-2k", [load_result()], [load_result()], share=0.6)
-    warning = warning_of(measured, other_cores=1)
-    assert warning is not None
-    assert "NOT the bottleneck, it used 60% of its core" in warning
-    assert "postgres 30%" in warning
-    assert "something waits" in warning
-
-
-def test_tells_a_full_core_from_a_full_neighbour_and_from_other_programs() -> None:
-    measured = result("answers-2k", [load_result()], [load_result()], share=0.8, others=0.19)
-    assert "other programs" in str(warning_of(measured, other_cores=1))
-    neighbour_full = result("answers-2k", [load_result()], [load_result()], share=0.8)
-    neighbour_full.runs[GATEWAY] = [Run(load_result(), {GATEWAY: 0.8, GATEWAY_CORE: 0.8, OTHER_CORES: 0.99})]
-    assert "they were full" in str(warning_of(neighbour_full, other_cores=1))
-
-
-def test_a_paced_scenario_is_not_meant_to_saturate() -> None:
-    assert warning_of(result("streams-paced", [load_result()], [load_result()], share=0.3), other_cores=1) is None

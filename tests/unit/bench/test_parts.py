@@ -1,4 +1,4 @@
-"""The small parts of the runner: reading the load client's answer, requests, cores, CPU shares."""
+"""The small parts of the runner: reading the load client's answer, requests, ledger totals, scenarios."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from bench.errors import BenchError
 from bench.ledger import LedgerTotals
 from bench.pair import EngineSpec, LoadSpec, parse_result
 from bench.payloads import chat_body, http_request, write_request
-from bench.pinning import split_cores
-from bench.processes import CpuSample
 from bench.scenarios import SCENARIOS, select
 from tests.unit.bench.samples import load_result
 
@@ -56,24 +54,6 @@ def test_requests_state_the_length_of_their_body() -> None:
 def test_a_request_file_is_private_since_it_holds_a_key(tmp_path: Path) -> None:
     path = write_request(tmp_path / "new" / "request.http", "m", "sk-key", 500, stream=False)
     assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_the_gateway_has_a_core_to_itself() -> None:
-    cores = split_cores(frozenset({2, 3, 5}))
-    assert cores.gateway == {2}
-    assert cores.others == {3, 5}
-    assert split_cores(frozenset({2, 3}), gateway_core=3).others == {2}
-
-
-@pytest.mark.parametrize(("available", "core"), [({0}, None), ({0, 1}, 7)])
-def test_refuses_cores_that_do_not_do(available: set[int], core: int | None) -> None:
-    with pytest.raises(BenchError):
-        split_cores(frozenset(available), core)
-
-
-def test_shares_are_cpu_time_over_elapsed_time() -> None:
-    before, after = CpuSample(10.0, {"a": 1.0, "gone": 5.0}), CpuSample(12.0, {"a": 2.0, "gone": 0.0})
-    assert before.shares_until(after) == {"a": 0.5, "gone": 0.0}
 
 
 def test_totals_of_a_scenario_are_differences() -> None:
