@@ -11,7 +11,7 @@ from gateway.dev.engine import control, kinds, messages
 from gateway.dev.engine.behaviour import overrides_of_headers
 from gateway.dev.engine.core import Engine
 from gateway.dev.engine.embeddings import embeddings
-from gateway.dev.engine.errors import EngineError, EngineReset
+from gateway.dev.engine.errors import Broken, EngineEnd, EngineError, EngineVanished
 from gateway.dev.engine.generating import Incoming, chat_completions, completions
 from gateway.dev.engine.http import (
     JSON,
@@ -24,6 +24,7 @@ from gateway.dev.engine.http import (
     read_body,
     reset,
     respond,
+    vanish,
 )
 from gateway.dev.engine.options import EngineOptions
 from gateway.dev.engine.records import Outcome, Record
@@ -76,9 +77,9 @@ class EngineApp:
                 missing = EngineError(405 if path in self._paths else 404, f"no such endpoint: {method} {path}")
                 await respond(send, missing.status, missing.body())
         except EngineError as error:
-            await respond(started, error.status, _body_of(error, path), [JSON, *error.headers()])
-        except EngineReset:
-            await reset(scope)
+            await respond(started, error.status, error.raw or _body_of(error, path), [JSON, *error.headers()])
+        except Broken as broken:
+            await _break(broken, scope, started)
         except ClientGone:
             return
         except Exception:
@@ -119,6 +120,16 @@ class EngineApp:
 def _body_of(error: EngineError, path: str) -> bytes:
     """Return an error in the dialect of the endpoint it happened at."""
     return messages.error_body(error) if path.startswith(messages.PATH) else error.body()
+
+
+async def _break(broken: Broken, scope: Scope, send: Send) -> None:
+    """Do to a connection what an unfinished answer asks for."""
+    if isinstance(broken, EngineEnd):
+        await send({"type": "http.response.body", "body": b""})
+    elif isinstance(broken, EngineVanished):
+        await vanish(scope)
+    else:
+        await reset(scope)
 
 
 class _Started:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.dev.engine.behaviour import Overrides
+from gateway.dev.engine.behaviour import Control
 from gateway.dev.engine.core import Engine
 from gateway.dev.engine.http import Send, respond
 from gateway.dev.engine.metrics import CONTENT_TYPE, render
@@ -36,9 +36,9 @@ async def metrics(engine: Engine, _body: bytes, send: Send) -> None:
 
 
 async def control(engine: Engine, body: bytes, send: Send) -> None:
-    """POST /sim/control: set options for all later requests; answers with all of them."""
-    engine.behaviour = decode(body, Overrides).over(engine.behaviour, engine.options.behaviour)
-    await respond(send, 200, msgspec.json.encode(engine.behaviour))
+    """POST /sim/control: set options for all later requests, or the next `times`; answers with the next one's."""
+    engine.ordered.change(decode(body, Control))
+    await respond(send, 200, msgspec.json.encode(engine.ordered.next))
 
 
 async def counters(engine: Engine, _body: bytes, send: Send) -> None:
@@ -49,5 +49,5 @@ async def counters(engine: Engine, _body: bytes, send: Send) -> None:
 async def state(engine: Engine, _body: bytes, send: Send) -> None:
     """GET /sim/state: the counters, the behaviour and the last requests."""
     shown: dict[str, Any] = msgspec.to_builtins(engine.counters)
-    shown |= {"behaviour": engine.behaviour, "requests": engine.records.shown()}
+    shown |= {"behaviour": engine.ordered.next, "requests": engine.records.shown()}
     await respond(send, 200, msgspec.json.encode(shown))

@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 
 from gateway.dev.engine.core import Engine, Job
-from gateway.dev.engine.errors import EngineReset, bad_request, context_too_long
+from gateway.dev.engine.errors import bad_request, context_too_long
+from gateway.dev.engine.faults import Sender, admitted
 from gateway.dev.engine.generating import Incoming
-from gateway.dev.engine.http import Send, respond
+from gateway.dev.engine.http import Send
 from gateway.dev.engine.requests import EmbeddingRequest, decode, prompts_of
 from gateway.dev.engine.tokenizer import TOKEN_BYTES, bytes_of_ids, count_tokens
+from gateway.dev.engine.wire import told
 
 DIMENSIONS = 64
 
@@ -21,8 +23,7 @@ DIMENSIONS = 64
 async def embeddings(engine: Engine, incoming: Incoming, send: Send) -> None:
     """Answer an embedding request. Raises EngineError for what it cannot embed."""
     request = decode(incoming.body, EmbeddingRequest)
-    behaviour = engine.behaviour_for(request.sim, incoming.header_overrides)
-    engine.admit(request.model, behaviour)
+    behaviour = await admitted(engine, request.model, request.sim, incoming.header_overrides)
     if request.encoding_format not in ("float", "base64"):
         raise bad_request("encoding_format must be float or base64", param="encoding_format")
     texts = [item.encode() if isinstance(item, str) else bytes_of_ids(item) for item in prompts_of(request.input)]
@@ -32,8 +33,6 @@ async def embeddings(engine: Engine, incoming: Incoming, send: Send) -> None:
     prompt = b"".join(text.ljust(count_tokens(text) * TOKEN_BYTES, b"\0") for text in texts)
     job = Job(prompt, (), behaviour, incoming.record, streamed=False, model=request.model)
     await engine.embed(job)
-    if behaviour.abort_after_chunks is not None:
-        raise EngineReset
     body: dict[str, Any] = {
         "id": f"embd-{incoming.request_id or 'sim'}",
         "object": "list",
@@ -46,9 +45,9 @@ async def embeddings(engine: Engine, incoming: Incoming, send: Send) -> None:
     }
     if not behaviour.no_usage:
         tokens = job.prompt_tokens
-        body["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0}
+        body["usage"] = told(job, {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0})
     incoming.record.status = 200
-    await respond(send, 200, msgspec.json.encode(body))
+    await Sender(send, behaviour).whole(msgspec.json.encode(body))
     engine.counters.finished_reasons["stop"] += 1
 
 

@@ -1,7 +1,7 @@
 """Errors of the simulated engine and the body that vLLM gives them.
 
-`EngineError` carries all that the HTTP answer needs; `app` is the only place that renders it. `EngineReset` is not an
-answer at all: the connection is to be reset.
+`EngineError` carries all that the HTTP answer needs; `app` is the only place that renders it. A `Broken` is not an
+answer at all: it says what is to become of the connection where the answer stands.
 """
 
 from http import HTTPStatus
@@ -10,7 +10,10 @@ import msgspec
 
 
 class EngineError(Exception):
-    """An answer with an error status. `code` is the HTTP status unless a client needs a word to act on."""
+    """An answer with an error status. `code` is the HTTP status unless a client needs a word to act on.
+
+    `raw` is a body that stands in the place of the usual one.
+    """
 
     def __init__(
         self,
@@ -20,6 +23,7 @@ class EngineError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: float | None = None,
+        raw: bytes | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -27,6 +31,7 @@ class EngineError(Exception):
         self.param = param
         self.code = code
         self.retry_after_s = retry_after_s
+        self.raw = raw
 
     def body(self) -> bytes:
         """Return the JSON body: `{"error": {"message", "type", "param", "code"}}`."""
@@ -40,8 +45,20 @@ class EngineError(Exception):
         return [(b"retry-after", f"{self.retry_after_s:g}".encode())]
 
 
-class EngineReset(Exception):
-    """The connection is to be reset (TCP RST) where the answer stands."""
+class Broken(Exception):
+    """The answer goes no further."""
+
+
+class EngineReset(Broken):
+    """The connection is to be reset (TCP RST)."""
+
+
+class EngineEnd(Broken):
+    """The body is to be ended in peace, as if it were complete."""
+
+
+class EngineVanished(Broken):
+    """The connection is neither to be read nor written nor closed any more."""
 
 
 def type_name(status: int) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from gateway.dev.engine.behaviour import Behaviour, Overrides
 from gateway.dev.engine.core import Engine, Job
-from gateway.dev.engine.errors import EngineReset, bad_request, context_too_long
+from gateway.dev.engine.errors import bad_request, context_too_long
+from gateway.dev.engine.faults import Sender, admitted
 from gateway.dev.engine.generation import Answer, Wanted, answer, seed_of
-from gateway.dev.engine.http import EVENT_STREAM, Send, respond
+from gateway.dev.engine.http import Send
 from gateway.dev.engine.prompt import render_chat
 from gateway.dev.engine.records import Record
 from gateway.dev.engine.requests import (
@@ -40,7 +41,7 @@ class Incoming:
 
 
 async def chat_completions(engine: Engine, incoming: Incoming, send: Send) -> None:
-    """Answer a chat completion. Raises EngineError before the answer starts, EngineReset where it is to be cut."""
+    """Answer a chat completion. Raises EngineError before the answer starts, Broken where it is to be cut."""
     request = decode(incoming.body, ChatRequest)
     await converse(engine, incoming, request, ChatWire(request, incoming.request_id), send)
 
@@ -49,7 +50,7 @@ async def converse(
     engine: Engine, incoming: Incoming, request: ChatRequest, wire: Wire, send: Send, *, param: str = "messages"
 ) -> None:
     """Answer a conversation in the dialect of `wire`; `param` names the field that held it. Raises as above."""
-    behaviour = _admitted(engine, request, incoming)
+    behaviour = await admitted(engine, request.model, request.sim, incoming.header_overrides)
     prompt = render_chat(request.messages, request.tools)
     asked = request.max_completion_tokens or request.max_tokens
     bound = _output_bound(engine, count_tokens(prompt), asked, param)
@@ -67,7 +68,7 @@ async def converse(
 async def completions(engine: Engine, incoming: Incoming, send: Send) -> None:
     """Answer a text completion; several prompts make several choices, and count as one prompt of their joint length."""
     request = decode(incoming.body, CompletionRequest)
-    behaviour = _admitted(engine, request, incoming)
+    behaviour = await admitted(engine, request.model, request.sim, incoming.header_overrides)
     if request.echo:
         raise bad_request("echo is not simulated", param="echo")
     given = prompts_of(request.prompt)
@@ -84,13 +85,6 @@ async def completions(engine: Engine, incoming: Incoming, send: Send) -> None:
     joint = b"".join([*(one.ljust(count_tokens(one) * TOKEN_BYTES, b"\0") for one in prompts[:-1]), prompts[-1]])
     job = Job(joint, answers, behaviour, incoming.record, bool(request.stream), request.cache_salt, request.model)
     await _answer(engine, job, TextWire(request, incoming.request_id), send)
-
-
-def _admitted(engine: Engine, request: GenerationRequest, incoming: Incoming) -> Behaviour:
-    """Return how to answer. Raises EngineError as `Engine.admit` does."""
-    behaviour = engine.behaviour_for(request.sim, incoming.header_overrides)
-    engine.admit(request.model, behaviour)
-    return behaviour
 
 
 def _output_bound(engine: Engine, prompt_tokens: int, asked: int | None, param: str) -> int:
@@ -135,48 +129,26 @@ def _wanted(
 
 
 async def _answer(engine: Engine, job: Job, wire: Wire, send: Send) -> None:
+    sender = Sender(send, job.behaviour)
     if job.streamed:
-        await _stream(engine, job, wire, send)
+        await _stream(engine, job, wire, sender)
     else:
         async with contextlib.aclosing(engine.generate(job)) as tokens:
             async for _ in tokens:
                 pass
-        if job.behaviour.abort_after_chunks is not None:
-            raise EngineReset
         job.record.status = 200
-        await respond(send, 200, wire.whole(job))
+        await sender.whole(wire.whole(job))
     engine.counters.finished_reasons["length" if job.answers[0].finish_reason == "length" else "stop"] += 1
 
 
-async def _stream(engine: Engine, job: Job, wire: Wire, send: Send) -> None:
-    events = _Events(send, job.behaviour.abort_after_chunks)
+async def _stream(engine: Engine, job: Job, wire: Wire, sender: Sender) -> None:
     job.record.status = 200
-    await send({"type": "http.response.start", "status": 200, "headers": [EVENT_STREAM]})
-    await events.send(wire.greeting(job))
+    await sender.head()
+    await sender.events(wire.greeting(job))
     async with contextlib.aclosing(engine.generate(job)) as tokens:
         async for due in tokens:
             for position in due:
                 if position == 0:
-                    await events.send(wire.opening(job))
-                await events.send(wire.token(job, position))
-    await events.send(wire.ending(job))
-    await send({"type": "http.response.body", "body": b""})
-
-
-class _Events:
-    """Sends the events of one stream and raises EngineReset after as many as were ordered."""
-
-    def __init__(self, send: Send, reset_after: int | None) -> None:
-        self._send = send
-        self._left = reset_after
-
-    async def send(self, events: Sequence[bytes]) -> None:
-        """Send events, each in a write of its own; a token may have none."""
-        for event in events:
-            if self._left == 0:
-                raise EngineReset
-            await self._send({"type": "http.response.body", "body": event, "more_body": True})
-            if self._left is not None:
-                self._left -= 1
-                if self._left == 0:
-                    raise EngineReset
+                    await sender.events(wire.opening(job))
+                await sender.events(wire.token(job, position))
+    await sender.end(wire.ending(job))

@@ -25,6 +25,7 @@ JSON = (b"content-type", b"application/json")
 EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 # Turns of the event loop that a reset waits for what was written before it to leave the process.
 FLUSH_TURNS_MAX = 100
+VANISHED_S_MAX = 3_600
 
 
 class ClientGone(Exception):
@@ -94,13 +95,31 @@ async def cancelled_by_hang_up(receive: Receive) -> AsyncIterator[None]:
         watcher.cancel()
 
 
-async def reset(scope: Scope) -> None:
-    """Reset the connection (RST), after what was sent so far has left the process."""
+async def _flushed(scope: Scope) -> asyncio.Transport:
+    """Return the connection after what was sent so far has left the process."""
     transport: asyncio.Transport = scope["extensions"][TRANSPORT]["transport"]
     for _ in range(FLUSH_TURNS_MAX):
         await asyncio.sleep(0)
         if transport.get_write_buffer_size() == 0:
             break
+    return transport
+
+
+async def vanish(scope: Scope) -> None:
+    """Leave the connection as a peer does that has lost its power: not even the client's hang-up is seen.
+
+    The kernel still acknowledges what fits its buffer. Reset after `VANISHED_S_MAX`.
+    """
+    transport = await _flushed(scope)
+    transport.pause_reading()
+    # uvicorn closes a connection whose application returns, and does not look for one that waits.
+    await asyncio.sleep(VANISHED_S_MAX)
+    await reset(scope)
+
+
+async def reset(scope: Scope) -> None:
+    """Reset the connection (RST), after what was sent so far has left the process."""
+    transport = await _flushed(scope)
     # Closing with data discarded (linger of 0 s) is what makes the kernel send RST and not FIN.
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -20,7 +20,7 @@ PATH = "/v1/messages"
 
 
 async def messages(engine: Engine, incoming: Incoming, send: Send) -> None:
-    """Answer a message. Raises EngineError before the answer starts, EngineReset where it is to be cut."""
+    """Answer a message. Raises EngineError before the answer starts, Broken where it is to be cut."""
     request = decode(incoming.body, MessagesRequest)
     await converse(engine, incoming, request.chat(), MessagesWire(request.model, incoming.request_id), send)
 

@@ -13,6 +13,6 @@ from gateway.dev.engine.wire_responses import ResponsesWire
 
 
 async def responses(engine: Engine, incoming: Incoming, send: Send) -> None:
-    """Answer a response. Raises EngineError before the answer starts, EngineReset where it is to be cut."""
+    """Answer a response. Raises EngineError before the answer starts, Broken where it is to be cut."""
     request = decode(incoming.body, ResponsesRequest)
     await converse(engine, incoming, request.chat(), ResponsesWire(request), send, param="input")

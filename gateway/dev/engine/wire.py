@@ -45,6 +45,13 @@ def named_event(name: str, fields: dict[str, Any]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), encode({"type": name, **fields}))
 
 
+def told(job: Job, used: dict[str, Any]) -> dict[str, Any]:
+    """Return a usage as the engine is to tell it: as it is, or with nothing but zeros."""
+    if job.behaviour.usage != "zero":
+        return used
+    return {name: told(job, value) if isinstance(value, dict) else 0 for name, value in used.items()}
+
+
 def arguments_of(answer: Answer, call: int) -> str:
     """Return the arguments of a call as far as they were said."""
     return "".join(piece.text for piece in answer.pieces if piece.kind == "tool_arguments" and piece.call == call)

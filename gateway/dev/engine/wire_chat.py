@@ -13,7 +13,7 @@ from typing import Any
 from gateway.dev.engine.core import Job
 from gateway.dev.engine.generation import Answer, Piece
 from gateway.dev.engine.requests import GenerationRequest
-from gateway.dev.engine.wire import Wire, arguments_of, calls_made, encode
+from gateway.dev.engine.wire import Wire, arguments_of, calls_made, encode, told
 
 DONE = b"data: [DONE]\n\n"
 
@@ -53,12 +53,15 @@ class CompletionsWire(Wire):
 
     def token(self, job: Job, position: int) -> Sequence[bytes]:
         """Return a chunk of each choice that has one."""
-        chunks = [self.chunk(job, index, position) for index in range(len(job.answers))]
-        return [chunk for chunk in chunks if chunk is not None]
+        made = [self.chunk(job, index, position) for index in range(len(job.answers))]
+        chunks = [chunk for chunk in made if chunk is not None]
+        if self._usage and job.behaviour.usage == "finish" and position == max(len(a.pieces) for a in job.answers) - 1:
+            chunks[-1] = chunks[-1].removesuffix(b"}\n\n") + b',"usage":' + encode(usage(job)) + b"}\n\n"
+        return chunks
 
     def ending(self, job: Job) -> Sequence[bytes]:
         """Return the extra event with the usage and no choices, where it was asked for, and the end mark."""
-        if not self._usage or job.behaviour.no_usage:
+        if not self._usage or job.behaviour.usage in {"finish", "none"}:
             return (DONE,)
         return (self._head + b'],"usage":' + encode(usage(job)) + b"}\n\n", DONE)
 
@@ -76,9 +79,11 @@ class CompletionsWire(Wire):
         return encode(body)
 
     def _event(self, choice: bytes, job: Job, completion_tokens: int) -> bytes:
-        if not self._continuous_usage or job.behaviour.no_usage:
+        if not self._continuous_usage or job.behaviour.usage in {"finish", "none"}:
             return self._head + choice + b"]}\n\n"
         so_far = (job.prompt_tokens, job.prompt_tokens + completion_tokens, completion_tokens)
+        if job.behaviour.usage == "zero":
+            so_far = (0, 0, 0)
         counts = b'{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d}' % so_far
         return self._head + choice + b'],"usage":' + counts + b"}\n\n"
 
@@ -161,12 +166,13 @@ class TextWire(CompletionsWire):
 
 def usage(job: Job) -> dict[str, Any]:
     """Return the usage of a job as it stands: prompt once, completions of all its choices."""
-    return {
+    used = {
         "prompt_tokens": job.prompt_tokens,
         "total_tokens": job.prompt_tokens + job.generated_tokens,
         "completion_tokens": job.generated_tokens,
         "prompt_tokens_details": {"cached_tokens": job.cached_tokens},
     }
+    return told(job, used)
 
 
 def _delta(answer: Answer, piece: Piece) -> bytes:

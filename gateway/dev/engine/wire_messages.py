@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.dev.engine.core import Job
 from gateway.dev.engine.generation import Answer, Kind, Piece
-from gateway.dev.engine.wire import Wire, arguments_of, calls_made, encode, named_event
+from gateway.dev.engine.wire import Wire, arguments_of, calls_made, encode, named_event, told
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 _DELTAS: dict[Kind, tuple[str, str]] = {
@@ -36,7 +36,7 @@ class MessagesWire(Wire):
         """Return `message_start`, with the message as it stands before anything is said."""
         message = self._message() | {"content": [], "stop_reason": None, "stop_sequence": None}
         if not job.behaviour.no_usage:
-            message["usage"] = {"input_tokens": job.prompt_tokens, "output_tokens": 0}
+            message["usage"] = told(job, {"input_tokens": job.prompt_tokens, "output_tokens": 0})
         return (named_event("message_start", {"message": message}),)
 
     def token(self, job: Job, position: int) -> Sequence[bytes]:
@@ -100,14 +100,15 @@ class MessagesWire(Wire):
         return (named_event("content_block_delta", {"index": self._block, "delta": signature}), stop)
 
 
-def usage(job: Job) -> dict[str, int]:
+def usage(job: Job) -> dict[str, Any]:
     """Return the usage of a job as it stands: here `input_tokens` leaves out what came from the cache."""
-    return {
+    used = {
         "input_tokens": job.prompt_tokens - job.cached_tokens,
         "output_tokens": job.generated_tokens,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": job.cached_tokens,
     }
+    return told(job, used)
 
 
 def _stopped(answer: Answer) -> dict[str, str | None]:

@@ -13,7 +13,7 @@ from typing import Any
 from gateway.dev.engine.core import Job
 from gateway.dev.engine.generation import Answer, Kind
 from gateway.dev.engine.responses_request import ResponsesRequest
-from gateway.dev.engine.wire import Wire, arguments_of, calls_made, encode, named_event
+from gateway.dev.engine.wire import Wire, arguments_of, calls_made, encode, named_event, told
 
 _ID_PREFIXES: dict[Kind, str] = {"reasoning": "rs", "content": "msg", "tool_arguments": "fc"}
 _TEXT_EVENTS: dict[Kind, str] = {"reasoning": "response.reasoning_text", "content": "response.output_text"}
@@ -168,13 +168,14 @@ class ResponsesWire(Wire):
 
 def usage(job: Job) -> dict[str, Any]:
     """Return the usage of a job as it stands: cached tokens are part of the input, reasoning of the output."""
-    return {
+    used = {
         "input_tokens": job.prompt_tokens,
         "input_tokens_details": {"cached_tokens": job.cached_tokens},
         "output_tokens": job.generated_tokens,
         "output_tokens_details": {"reasoning_tokens": reasoning_tokens(job.answers[0])},
         "total_tokens": job.prompt_tokens + job.generated_tokens,
     }
+    return told(job, used)
 
 
 def reasoning_tokens(answer: Answer) -> int:
