@@ -93,10 +93,15 @@ class AsgiSink:
         await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def fail(self, error: GatewayError) -> None:
-        """End a stream that has begun with an error event and a cut connection: never with a proper end."""
+        """End a stream that has begun with an error event, and a cut connection where a repetition may help.
+
+        Clients take a cut for a reason to try again, also when the event before it says that this is in vain: some see
+        the cut first. So the event alone, and a proper end, must tell of what is permanent.
+        """
         await self.stop_keep_alive()
-        await self._send({"type": "http.response.body", "body": error_event(error, self._dialect), "more_body": True})
-        if self._connection is not None:
+        event = error_event(error, self._dialect)
+        await self._send({"type": "http.response.body", "body": event, "more_body": not error.permanent})
+        if not error.permanent and self._connection is not None:
             self._connection.break_off()
 
     async def stop_keep_alive(self) -> None:
