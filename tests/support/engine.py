@@ -34,7 +34,68 @@ def sampled(page: str) -> dict[str, float]:
     return samples
 
 
-class EngineProcess:
+class EngineClient:
+    """What tests ask an engine that serves on `port`."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        """The base URL, without `/v1`."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def state(self) -> dict[str, Any]:
+        """Return `/sim/state`: counters, behaviour, and `requests` (the last 64, oldest first)."""
+        answer: dict[str, Any] = json.loads(self.ask("GET", "/sim/state"))
+        return answer
+
+    def counters(self) -> dict[str, Any]:
+        """Return `/sim/counters`: received, finished, failed, aborted, running, waiting, generated_tokens …"""
+        answer: dict[str, Any] = json.loads(self.ask("GET", "/sim/counters"))
+        return answer
+
+    def control(self, **options: float | str | bool | None) -> dict[str, Any]:
+        """Set options for all later requests (`None`: as at the start) and return all that hold now."""
+        answer: dict[str, Any] = json.loads(self.ask("POST", "/sim/control", json.dumps(options).encode()))
+        return answer
+
+    def metrics(self) -> dict[str, float]:
+        """Return the samples of /metrics: by bare name, summed over labels, and by name with its labels as printed."""
+        return sampled(self.ask("GET", "/metrics").decode())
+
+    def wait_for(self, met: Callable[[dict[str, Any]], bool], timeout_s: float = 5.0) -> dict[str, Any]:
+        """Return the first counters for which `met` holds. Raises AssertionError after `timeout_s`.
+
+        Blocks the thread: in a coroutine, call it through `asyncio.to_thread`.
+        """
+        seen: list[dict[str, Any]] = []
+
+        def arrived() -> bool:
+            seen[:] = [self.counters()]
+            return met(seen[0])
+
+        try:
+            wait_for(arrived, "the engine's counters are as expected", timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {seen}") from None
+        return seen[0]
+
+    def ask(self, method: str, path: str, body: bytes | None = None, timeout_s: float = ASK_TIMEOUT_S) -> bytes:
+        """Return the body of the answer. Raises RuntimeError when it is not a 200."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            answer = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RuntimeError(f"{method} {path}: {response.status} {answer.decode('utf-8', 'replace')}")
+        return answer
+
+
+class EngineProcess(EngineClient):
     """`python -m gateway.dev.engine` on a port of its own, as a context manager.
 
     Flat out by default (no time to first token, no pace): give `ttft_ms`, `tokens_per_second` and other command-line
@@ -43,15 +104,10 @@ class EngineProcess:
     """
 
     def __init__(self, *models: str, port: int = 0, **options: float | str | bool) -> None:
+        super().__init__(port)
         self._models = models or ("sim",)
         self._options: dict[str, float | str | bool] = {"ttft_ms": 0, "tokens_per_second": 0} | options
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = port
-
-    @property
-    def url(self) -> str:
-        """The base URL, without `/v1`."""
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -90,7 +146,7 @@ class EngineProcess:
             command = [sys.executable, "-m", "gateway.dev.engine", *arguments]
             self._process = subprocess.Popen(command, pass_fds=[listener.fileno()])
         try:
-            self._ask("GET", "/health", timeout_s=START_TIMEOUT_S)
+            self.ask("GET", "/health", timeout_s=START_TIMEOUT_S)
         except OSError as error:
             self.kill()
             raise RuntimeError(f"the engine did not start: {command}") from error
@@ -103,42 +159,6 @@ class EngineProcess:
         """Send SIGKILL and wait: every connection breaks at once."""
         self._end(signal.SIGKILL)
 
-    def state(self) -> dict[str, Any]:
-        """Return `/sim/state`: counters, behaviour, and `requests` (the last 64, oldest first)."""
-        answer: dict[str, Any] = json.loads(self._ask("GET", "/sim/state"))
-        return answer
-
-    def counters(self) -> dict[str, Any]:
-        """Return `/sim/counters`: received, finished, failed, aborted, running, waiting, generated_tokens …"""
-        answer: dict[str, Any] = json.loads(self._ask("GET", "/sim/counters"))
-        return answer
-
-    def control(self, **options: float | str | bool | None) -> dict[str, Any]:
-        """Set options for all later requests (`None`: as at the start) and return all that hold now."""
-        answer: dict[str, Any] = json.loads(self._ask("POST", "/sim/control", json.dumps(options).encode()))
-        return answer
-
-    def metrics(self) -> dict[str, float]:
-        """Return the samples of /metrics: by bare name, summed over labels, and by name with its labels as printed."""
-        return sampled(self._ask("GET", "/metrics").decode())
-
-    def wait_for(self, met: Callable[[dict[str, Any]], bool], timeout_s: float = 5.0) -> dict[str, Any]:
-        """Return the first counters for which `met` holds. Raises AssertionError after `timeout_s`.
-
-        Blocks the thread: in a coroutine, call it through `asyncio.to_thread`.
-        """
-        seen: list[dict[str, Any]] = []
-
-        def arrived() -> bool:
-            seen[:] = [self.counters()]
-            return met(seen[0])
-
-        try:
-            wait_for(arrived, "the engine's counters are as expected", timeout_s)
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {seen}") from None
-        return seen[0]
-
     def _arguments(self) -> list[str]:
         arguments = [f"--model={model}" for model in self._models]
         for name, value in self._options.items():
@@ -148,18 +168,6 @@ class EngineProcess:
             else:
                 arguments.append(f"--{option}={value}")
         return arguments
-
-    def _ask(self, method: str, path: str, body: bytes | None = None, timeout_s: float = ASK_TIMEOUT_S) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
-        try:
-            connection.request(method, path, body)
-            response = connection.getresponse()
-            answer = response.read()
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise RuntimeError(f"{method} {path}: {response.status} {answer.decode('utf-8', 'replace')}")
-        return answer
 
     def _end(self, number: signal.Signals) -> int | None:
         process, self._process = self._process, None

@@ -7,6 +7,7 @@ numbers.
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 FINISHED_REASONS = ("stop", "length", "abort", "error")
 # The bounds that vLLM's histograms have, in seconds.
@@ -51,29 +52,25 @@ class Counters:
 
 
 class Histogram:
-    """Samples counted by upper bound, the last bucket without one."""
+    """Samples counted by upper bound; the last of `bounds` is infinite."""
 
-    __slots__ = ("_bounds", "_buckets", "count", "total")
+    __slots__ = ("_buckets", "bounds", "count", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._buckets = [0] * (len(bounds) + 1)
+        self.bounds = (*bounds, float("inf"))
+        self._buckets = [0] * len(self.bounds)
         self.count = 0
         self.total = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count a sample, as if it came `times` times."""
-        self._buckets[bisect_left(self._bounds, value)] += times
+        self._buckets[bisect_left(self.bounds, value)] += times
         self.count += times
         self.total += value * times
 
-    def cumulative(self) -> list[tuple[float, int]]:
-        """Return each upper bound with the number of samples at or below it; the last bound is infinite."""
-        shown, below = [], 0
-        for bound, count in zip((*self._bounds, float("inf")), self._buckets, strict=True):
-            below += count
-            shown.append((bound, below))
-        return shown
+    def cumulative(self) -> list[int]:
+        """Return for each bound the number of samples at or below it."""
+        return list(accumulate(self._buckets))
 
 
 class Samples:

@@ -1,4 +1,7 @@
-"""The text format of Prometheus, written by hand: a scrape of an engine is a few string joins, no registry."""
+"""The text format of Prometheus, written by hand: a scrape of an engine is a few string joins, no registry.
+
+What stays the same from scrape to scrape, all but the numbers, is put together once.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,11 +9,15 @@ from gateway.dev.engine.counters import Histogram
 
 
 class Page:
-    """One page; every sample carries `labels`, in the order of their names, with their values escaped once."""
+    """One page; every sample carries `labels`, in the order of their names.
 
-    def __init__(self, labels: Mapping[str, str]) -> None:
+    `known` is filled with what comes before the numbers of each histogram; give it to the next page of these labels.
+    """
+
+    def __init__(self, labels: Mapping[str, str], known: dict[str, list[str]] | None = None) -> None:
         self._labels = _joined(labels)
         self._pairs = dict(labels)
+        self._known = {} if known is None else known
         self._lines: list[str] = []
 
     def gauge(self, name: str, text: str, value: float, labels: Mapping[str, str] | None = None) -> None:
@@ -33,9 +40,11 @@ class Page:
     def histogram(self, name: str, text: str, histogram: Histogram) -> None:
         """Add a histogram."""
         self._family(name, text, "histogram")
-        before, after = self._around("le")
-        for bound, count in histogram.cumulative():
-            self._sample(f"{name}_bucket", f'{before}le="{_number(bound)}"{after}', count)
+        if (heads := self._known.get(name)) is None:
+            before, after = self._around("le")
+            heads = [f'{name}_bucket{{{before}le="{_number(bound)}"{after}}}' for bound in histogram.bounds]
+            self._known[name] = heads
+        self._lines.extend(f"{head} {count}.0\n" for head, count in zip(heads, histogram.cumulative(), strict=True))
         self._sample(f"{name}_count", self._labels, histogram.count)
         self._sample(f"{name}_sum", self._labels, histogram.total)
 

@@ -25,7 +25,7 @@ def render(engine: Engine) -> bytes:
 
 def _vllm(engine: Engine) -> bytes:
     now, samples, options = engine.counters, engine.samples, engine.options
-    page = Page({"engine": "0", "model_name": options.models[0]})
+    page = Page({"engine": "0", "model_name": options.models[0]}, engine.metric_heads)
     page.gauge("vllm:num_requests_running", "Number of requests in model execution batches.", now.running)
     page.gauge("vllm:num_requests_waiting", "Number of requests waiting to be processed.", now.waiting)
     page.gauge("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", engine.cache.usage)
@@ -72,7 +72,7 @@ def _loras(engine: Engine) -> dict[str, str]:
 
 def _sglang(engine: Engine) -> bytes:
     now, samples, capacity = engine.counters, engine.samples, engine.options.kv_cache_tokens
-    page = Page({"model_name": engine.options.models[0]})
+    page = Page({"model_name": engine.options.models[0]}, engine.metric_heads)
     page.gauge("sglang:num_running_reqs", "The number of running requests", now.running)
     page.gauge("sglang:num_queue_reqs", "The number of requests in the waiting queue", now.waiting)
     page.gauge("sglang:num_used_tokens", "The number of used tokens", engine.cache.held_blocks * BLOCK_TOKENS)
@@ -95,7 +95,7 @@ def _sglang(engine: Engine) -> bytes:
 
 def _llamacpp(engine: Engine) -> bytes:
     now, samples = engine.counters, engine.samples
-    page = Page({})
+    page = Page({}, engine.metric_heads)
     prefill_s, decode_s = samples.prefill_s.total, samples.decode_s.total
     page.counter("llamacpp:prompt_tokens_total", "Number of prompt tokens processed.", now.prefilled_tokens)
     page.counter("llamacpp:prompt_seconds_total", "Prompt process time", prefill_s)
@@ -112,7 +112,7 @@ def _llamacpp(engine: Engine) -> bytes:
 
 def _tgi(engine: Engine) -> bytes:
     now, samples = engine.counters, engine.samples
-    page = Page({})
+    page = Page({}, engine.metric_heads)
     page.gauge("tgi_batch_current_size", "Current batch size", now.running)
     held = engine.cache.held_blocks * BLOCK_TOKENS
     page.gauge("tgi_batch_current_max_tokens", "Maximum tokens for the current batch", held)

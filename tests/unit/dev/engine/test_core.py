@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from gateway.dev.engine.behaviour import Behaviour
-from gateway.dev.engine.core import WAITING_MAX, Engine, Job
-from gateway.dev.engine.errors import EngineError
+from gateway.dev.engine.core import Engine, Job
 from gateway.dev.engine.generation import Wanted, answer
 from gateway.dev.engine.options import EngineOptions
 from gateway.dev.engine.records import BODY_KEPT_BYTES_MAX, RECORDS_MAX, Record, Records
@@ -88,17 +87,8 @@ async def test_a_cancelled_request_gives_back_what_it_held(where: str) -> None:
     assert await run(engine, job()) == list(range(10)), "the slot is free again"
 
 
-def test_a_full_queue_refuses_before_an_answer_starts() -> None:
-    engine = Engine(EngineOptions(models=("m",)))
-    engine.admit("m", FLAT_OUT)
-    engine.counters.waiting = WAITING_MAX
-    with pytest.raises(EngineError) as refused:
-        engine.admit("m", FLAT_OUT)
-    assert refused.value.status == 503
-
-
 def test_the_last_requests_are_remembered_with_what_fits() -> None:
-    records = Records()
+    records = Records(BODY_KEPT_BYTES_MAX)
     for number in range(RECORDS_MAX + 1):
         records.add(Record("POST", f"/{number}", [(b"a", b"1"), (b"a", b"2")], b'{"n": %d}' % number))
     shown = records.shown()
@@ -107,3 +97,15 @@ def test_the_last_requests_are_remembered_with_what_fits() -> None:
     long = Record("POST", "/", [], b"x" * (BODY_KEPT_BYTES_MAX + 1)).shown()
     assert (long["body"], long["body_bytes"]) == (None, BODY_KEPT_BYTES_MAX + 1)
     assert Record("POST", "/", [], b"\xff").shown()["body"] == "\ufffd"
+
+
+def test_the_oldest_bodies_give_way_when_all_together_are_too_long() -> None:
+    records = Records(bytes_max=20)
+    for number in range(RECORDS_MAX + 2):
+        records.add(Record("POST", f"/{number}", [], b"%08d" % number))
+    bodies = [one["body"] for one in records.shown()]
+    assert bodies == [None] * (RECORDS_MAX - 2) + ["00000064", "00000065"]
+    records.add(Record("POST", "/long", [], b"x" * 21))
+    assert [one["body"] for one in records.shown()] == [None] * RECORDS_MAX
+    records.add(Record("POST", "/next", [], b"y" * 20))
+    assert records.shown()[-1]["body"] == "y" * 20

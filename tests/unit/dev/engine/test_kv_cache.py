@@ -151,7 +151,9 @@ def test_with_room_for_all_the_longest_known_prefix_is_hit(arrivals: list[tuple[
         known = [
             count
             for count in blocks
-            if any(len(one) >= (end := count * BLOCK_TOKENS * TOKEN_BYTES) and one[:end] == prompt[:end] for one in seen)
+            if any(
+                len(one) >= (end := count * BLOCK_TOKENS * TOKEN_BYTES) and one[:end] == prompt[:end] for one in seen
+            )
         ]
         assert cached == max(known, default=0) * BLOCK_TOKENS
         seen.append(prompt)
