@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from gateway.errors import GatewayError, InternalError, InvalidKey, InvalidRequest, MethodNotAllowed, NotFound
 
@@ -44,7 +45,10 @@ def install(app: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException), "registered for these"
-        return error_response(_from_status(request, error.status_code))
+        answer = error_response(_from_status(request, error.status_code))
+        if error.status_code == MethodNotAllowed.status:
+            answer.headers["allow"] = ", ".join(sorted(_methods_at(request)))
+        return answer
 
     app.add_exception_handler(GatewayError, gateway_error)
     app.add_exception_handler(RequestValidationError, validation_error)
@@ -63,6 +67,15 @@ def from_validation(error: RequestValidationError) -> InvalidRequest:
         return InvalidRequest("the body must be a JSON object, sent as application/json")
     message = "is not a known field" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}"
     return InvalidRequest(f"{field} {message}", param=field)
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Return what the address may be asked with; the framework's own answer names the first route's methods alone."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found
 
 
 def _from_status(request: Request, status: int) -> GatewayError:

@@ -195,6 +195,7 @@ async def test_conflicts_and_what_is_not_there(api: Api) -> None:
     for path in ("nothing", "/", "/admin/v1/", "/docs", "/redoc", "organizations/"):
         assert (await api.refused("GET", path))[0] == 404
     assert (await api.refused("PUT", "organizations"))[0] == 405
+    assert (await api.client.put("/admin/v1/limits")).headers["allow"] == "DELETE, GET, POST"
 
 
 async def test_a_body_over_the_bound_is_413(api: Api) -> None:
