@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.dev.engine.behaviour import Behaviour, Overrides
+from gateway.dev.engine.behaviour import Behaviour, Ordered, Overrides
 from gateway.dev.engine.counters import Counters, Samples
 from gateway.dev.engine.errors import EngineError, unknown_model
 from gateway.dev.engine.generation import Answer
@@ -54,7 +54,7 @@ class Engine:
 
     def __init__(self, options: EngineOptions, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.options = options
-        self.behaviour = options.behaviour
+        self.ordered = Ordered(options.behaviour)
         self.started_at = int(time.time())
         self.counters = Counters()
         self.samples = Samples()
@@ -67,8 +67,11 @@ class Engine:
         self._clock = clock
 
     def behaviour_for(self, *layers: Overrides | None) -> Behaviour:
-        """Return how a request is answered, the later of `layers` winning over the process's own."""
-        behaviour = self.behaviour
+        """Return how a request is answered, the later of `layers` winning over the process's own.
+
+        To be asked once a request: what was ordered for the next few counts it.
+        """
+        behaviour = self.ordered.take()
         for layer in layers:
             if layer is not None:
                 behaviour = layer.over(behaviour, self.options.behaviour)
@@ -79,13 +82,11 @@ class Engine:
         if name not in self.options.models and name not in self.options.loras:
             raise unknown_model(name)
 
-    def admit(self, model: str, behaviour: Behaviour) -> None:
+    def admit(self, model: str) -> None:
         """Refuse what must be refused before an answer starts.
 
-        Raises EngineError: the one that was ordered, 404 for an unknown model, 503 when too many wait.
+        Raises EngineError: 404 for an unknown model, 503 when too many wait.
         """
-        if behaviour.status is not None:
-            raise EngineError(behaviour.status, "a simulated error", retry_after_s=behaviour.retry_after)
         self.check_model(model)
         if self.scheduler.full:
             raise EngineError(503, "The request queue is full.")
