@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.routing import Match
+from starlette.routing import compile_path
 
 from gateway.errors import GatewayError, InternalError, InvalidKey, InvalidRequest, MethodNotAllowed, NotFound
 
@@ -71,11 +71,14 @@ def from_validation(error: RequestValidationError) -> InvalidRequest:
 
 def _methods_at(request: Request) -> set[str]:
     """Return what the address may be asked with; the framework's own answer names the first route's methods alone."""
-    found: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            found |= getattr(route, "methods", None) or set()
-    return found
+    app: FastAPI = request.app
+    operations = {**app.openapi()["paths"], app.openapi_url: ("get", "head")}
+    return {
+        method.upper()
+        for template, methods in operations.items()
+        if compile_path(template)[0].match(request.scope["path"])
+        for method in methods
+    }
 
 
 def _from_status(request: Request, status: int) -> GatewayError:

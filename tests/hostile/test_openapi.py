@@ -100,7 +100,7 @@ def conforms(stack: Stack, document: dict[str, Any], folder: Path, paths: str, k
 
 
 def test_the_document_tells_the_whole_surface(document: dict[str, Any]) -> None:
-    assert OURS < document["paths"].keys()
+    assert document["paths"].keys() > OURS
     assert any(path.startswith("/admin/v1/") for path in document["paths"])
 
 
