@@ -121,7 +121,7 @@ class Completions:
         sink = AsgiSink(
             send, lambda: stages.ledger.hold(entry), headers, scope.get("penstock.connection"), self._dialect
         )
-        progress = Progress(Meter(call.choices))
+        progress = Progress(Meter(call.choices, reservation.estimate.prompt_tokens))
         status, error = Status.INTERRUPTED, None
         try:
             try:
@@ -168,7 +168,6 @@ class Completions:
         meter, estimate, experience = progress.meter, reservation.estimate, reservation.experience
         usage = meter.usage(
             status,
-            prompt_estimate=estimate.prompt_tokens,
             output_estimate_max=call.output_max or estimate.completion_tokens,
             output_per_s=experience.output_tokens_per_s * call.choices,
             streamed=call.stream,

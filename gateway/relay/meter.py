@@ -19,6 +19,7 @@ class Meter:
         "_before_s",
         "_choices",
         "_finished",
+        "_prompt_estimate",
         "_seen",
         "_usage",
         "completion_tokens",
@@ -28,8 +29,9 @@ class Meter:
         "sent_s",
     )
 
-    def __init__(self, choices: int) -> None:
+    def __init__(self, choices: int, prompt_estimate: int = 0) -> None:
         self._choices = choices
+        self._prompt_estimate = prompt_estimate
         self.sent_s: float | None = None
         """When an engine that may have computed was given the request last."""
         self._before_s: float | None = None
@@ -99,11 +101,21 @@ class Meter:
         """Whether all choices that were begun have ended; enough when the engine itself says that it is done."""
         return bool(self._finished) and self._finished == self._seen
 
+    @property
+    def told(self) -> bool:
+        """Whether the engine itself has said what was used."""
+        return self._usage is not None
+
+    @property
+    def counted(self) -> TokenUsage:
+        """What was used as far as the gateway can tell: the prompt's estimate, and what went by."""
+        prompt = self.prompt or TokenUsage(prompt=self._prompt_estimate)
+        return replace(prompt, completion=self.completion_tokens, coverage=Coverage.ESTIMATED)
+
     def usage(
         self,
         status: Status,
         *,
-        prompt_estimate: int,
         output_estimate_max: int,
         output_per_s: float,
         streamed: bool,
@@ -124,9 +136,8 @@ class Meter:
             return NO_USAGE
         if status is Status.UPSTREAM_ERROR and not self.completion_tokens:
             return replace(NO_USAGE, coverage=Coverage.ESTIMATED)
-        completion = self.completion_tokens
-        if not streamed and not completion and status is not Status.OK:
+        counted = self.counted
+        if not streamed and not counted.completion and status is not Status.OK:
             completion = min(max(int((ended_s - self.sent_s) * output_per_s), 1), output_estimate_max)
-        if self.prompt is not None:
-            return replace(self.prompt, completion=completion, coverage=Coverage.ESTIMATED)
-        return TokenUsage(prompt=prompt_estimate, completion=completion, coverage=Coverage.ESTIMATED)
+            counted = replace(counted, completion=completion)
+        return counted

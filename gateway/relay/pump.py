@@ -24,17 +24,21 @@ _decode_fields = msgspec.json.Decoder(Fields).decode
 class Pump(abc.ABC):
     """Turns bytes from an engine into bytes for the client."""
 
-    __slots__ = ("_meter", "_splitter", "done", "ending", "failure")
+    __slots__ = ("_ending", "_meter", "_splitter", "done", "failure")
 
     def __init__(self, meter: Meter, ending: bytes) -> None:
         self._splitter = EventSplitter()
         self._meter = meter
         self.done = False
         """Whether the engine has said that it is done; that event is held back: the relay decides how a stream ends."""
-        self.ending = ending
-        """The event that ends a finished stream properly."""
+        self._ending = ending
         self.failure: bytes | None = None
         """An error that the engine reported: its JSON."""
+
+    @property
+    def ending(self) -> bytes:
+        """The last events, which end a finished stream properly."""
+        return self._ending
 
     @property
     @abc.abstractmethod

@@ -105,7 +105,7 @@ class ResponsesPump(TypedPump):
             return self._hold(restored)
         self._meter.take(0, now_s, finished=True, usage=_tokens(response.usage))
         self.done = True
-        self.ending = self._release(restored)
+        self._ending = self._release(restored)
         return b""
 
 

@@ -26,12 +26,13 @@ _decode_fields = msgspec.json.Decoder(Fields).decode
 class StreamPump(Pump):
     """`chat.completion.chunk` and its older kin."""
 
-    __slots__ = ("_model_json", "_prefix", "_prefix_restored", "_usage_wanted")
+    __slots__ = ("_last", "_model_json", "_prefix", "_prefix_restored", "_usage_wanted")
 
     def __init__(self, requested_model: str, meter: Meter, *, usage_wanted: bool) -> None:
         super().__init__(meter, DONE_EVENT)
         self._model_json = msgspec.json.encode(requested_model)
         self._usage_wanted = usage_wanted
+        self._last = b""
         self._prefix = b""
         self._prefix_restored = b""
 
@@ -39,6 +40,31 @@ class StreamPump(Pump):
     def complete(self) -> bool:
         """Whether the answer was finished. Some engines never say [DONE]; all choices having ended will do."""
         return self._meter.consistent if self.done else self._meter.finished
+
+    @property
+    def ending(self) -> bytes:
+        """[DONE], and before it the gateway's own count where the client wants usage and the engine told none."""
+        if not self._usage_wanted or self._meter.told:
+            return DONE_EVENT
+        return self._usage_event() + DONE_EVENT
+
+    def _usage_event(self) -> bytes:
+        """Return the chunk that the engine did not send: its last one again, with usage instead of choices."""
+        used = self._meter.counted
+        usage = {
+            "prompt_tokens": used.prompt,
+            "completion_tokens": used.completion,
+            "total_tokens": used.prompt + used.completion,
+        }
+        try:
+            fields = _decode_fields(self._last)
+        except UNREADABLE:
+            return b""
+        if "model" in fields:
+            fields["model"] = msgspec.Raw(self._model_json)
+        fields["choices"] = msgspec.Raw(b"[]")
+        fields["usage"] = msgspec.Raw(msgspec.json.encode(usage))
+        return b"data: %b\n\n" % msgspec.json.encode(fields)
 
     def _pass(self, event: bytes, now_s: float) -> bytes:
         if self.done or self.failure is not None:
@@ -56,6 +82,7 @@ class StreamPump(Pump):
             self.failure = data
             return b""
         self._meter.count(answer, now_s)
+        self._last = data
         if answer.usage is not None and not answer.choices and not self._usage_wanted:
             return b""  # the extra chunk that only the gateway asked for
         return self._restored(event, data)

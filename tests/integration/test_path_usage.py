@@ -12,7 +12,7 @@ from tests.support.scripted import ScriptedEngine, json_script, stream_script
 from tests.support.stack import Stack, running_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gateway.dev.servers import ServerAddresses
     from tests.support.http import Http
@@ -58,6 +58,28 @@ def test_without_usage_a_stream_is_counted_by_its_pieces(stack: Stack, client: H
     assert row["completion_tokens"] == 40, "all but the end token, which nobody sees"
     assert row["prompt_tokens"] > 0
     assert row["cost_pico_usd"] == cost_at(PRICE, row)
+
+
+@pytest.mark.parametrize("request_of", [chat, completion])
+@pytest.mark.parametrize("done", [True, False])
+def test_who_asks_for_usage_is_told_the_gateways_count(
+    stack: Stack, client: Http, scripted: ScriptedEngine, request_of: Callable[..., dict[str, Any]], *, done: bool
+) -> None:
+    """Some engines stream no usage at all: a client that shows or bills tokens gets what the ledger holds."""
+    events = [chunk({"content": "hi"}, usage=None), chunk({"content": " there"}), chunk({}, "stop")]
+    scripted.script = stream_script(*events, *(["[DONE]"] if done else []))
+    path = "/v1/chat/completions" if request_of is chat else "/v1/completions"
+    request = request_of(model="odd", stream=True)
+    with client.stream(path, {**request, "stream_options": {"include_usage": True}}) as stream:
+        *chunks, told = stream.chunks()
+    row = closed_event(stack.dsn, stream.request_id)
+    usage = {"prompt_tokens": row["prompt_tokens"], "completion_tokens": 2, "total_tokens": row["prompt_tokens"] + 2}
+    assert told == {**chunk({}), "model": "odd", "choices": [], "usage": usage}
+    assert (row["completion_tokens"], row["coverage"], len(chunks)) == (2, "estimated", 3)
+    assert row["prompt_tokens"] > 0
+
+    with client.stream(path, request) as stream:
+        assert len(stream.chunks()) == 3, "nobody asked"
 
 
 def test_without_usage_a_whole_answer_is_estimated_by_its_length(stack: Stack, client: Http) -> None:

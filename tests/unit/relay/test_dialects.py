@@ -40,12 +40,10 @@ RESPONSE = {
 
 async def relayed(endpoint: Endpoint, response: Response, *, stream: bool = False) -> tuple[Client, TokenUsage, Engine]:
     """Run a call to its end."""
-    client, progress, engine = Client(), Progress(Meter(1)), Engine(response)
+    client, progress, engine = Client(), Progress(Meter(1, 99)), Engine(response)
     await Relay().run(call(endpoint=endpoint, stream=stream), attempts(engine), client, progress)
     assert client.ended
-    usage = progress.meter.usage(
-        Status.OK, prompt_estimate=99, output_estimate_max=99, output_per_s=1.0, streamed=stream, ended_s=0.0
-    )
+    usage = progress.meter.usage(Status.OK, output_estimate_max=99, output_per_s=1.0, streamed=stream, ended_s=0.0)
     return client, usage, engine
 
 

@@ -29,7 +29,6 @@ def delta(text: str, index: int = 0, finish_reason: str | None = None) -> dict[s
 def billed(meter: Meter, status: Status, *, streamed: bool = True, ended_s: float = 10.0) -> TokenUsage:
     return meter.usage(
         status,
-        prompt_estimate=PROMPT_ESTIMATE,
         output_estimate_max=100,
         output_per_s=5.0,
         streamed=streamed,
@@ -40,12 +39,12 @@ def billed(meter: Meter, status: Status, *, streamed: bool = True, ended_s: floa
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("streamed", [True, False])
 def test_what_no_engine_saw_is_free(status: Status, streamed: bool) -> None:  # noqa: FBT001 - pytest passes by name
-    assert billed(Meter(1), status, streamed=streamed) == NO_USAGE
+    assert billed(Meter(1, PROMPT_ESTIMATE), status, streamed=streamed) == NO_USAGE
 
 
 @pytest.mark.parametrize("status", Status)
 def test_the_engines_word_counts(status: Status) -> None:
-    meter = Meter(1)
+    meter = Meter(1, PROMPT_ESTIMATE)
     meter.sent(0.0)
     count(meter, choices=[delta("hello there")])
     count(meter, choices=[], usage=USAGE)
@@ -54,7 +53,7 @@ def test_the_engines_word_counts(status: Status) -> None:
 
 
 def test_an_explicit_zero_is_a_zero_and_not_missing() -> None:
-    meter = Meter(1)
+    meter = Meter(1, PROMPT_ESTIMATE)
     meter.sent(0.0)
     count(meter, choices=[delta("hello")], usage={"prompt_tokens": 0, "completion_tokens": 0})
     assert billed(meter, Status.OK) == NO_USAGE
@@ -62,7 +61,7 @@ def test_an_explicit_zero_is_a_zero_and_not_missing() -> None:
 
 def test_the_last_usage_counts_and_an_empty_one_does_not() -> None:
     """`continuous_usage_stats`: a running count in every chunk."""
-    meter = Meter(1)
+    meter = Meter(1, PROMPT_ESTIMATE)
     meter.sent(0.0)
     for completion in (1, 2, 3):
         count(meter, choices=[delta("x")], usage={"prompt_tokens": 7, "completion_tokens": completion})
@@ -72,7 +71,7 @@ def test_the_last_usage_counts_and_an_empty_one_does_not() -> None:
 
 @pytest.mark.parametrize("status", [Status.OK, Status.CLIENT_CLOSED, Status.INTERRUPTED, Status.UPSTREAM_ERROR])
 def test_without_it_deltas_are_counted(status: Status) -> None:
-    meter = Meter(1)
+    meter = Meter(1, PROMPT_ESTIMATE)
     meter.sent(0.0)
     for _ in range(5):
         count(meter, choices=[delta("word ")])
@@ -93,28 +92,28 @@ def test_an_answer_nobody_waited_for_is_estimated_from_the_time_the_engine_had(
     streamed: bool,  # noqa: FBT001 - pytest passes by name
     completion: int,
 ) -> None:
-    meter = Meter(1)
+    meter = Meter(1, PROMPT_ESTIMATE)
     meter.sent(0.0)
     usage = billed(meter, status, streamed=streamed)
     assert usage == TokenUsage(prompt=PROMPT_ESTIMATE, completion=completion, coverage=Coverage.ESTIMATED)
 
 
 def test_that_estimate_is_never_nothing_and_bounded_by_what_was_reserved() -> None:
-    meter = Meter(1)
+    meter = Meter(1, PROMPT_ESTIMATE)
     meter.sent(0.0)
     assert billed(meter, Status.CLIENT_CLOSED, streamed=False, ended_s=1e-6).completion == 1
     assert billed(meter, Status.CLIENT_CLOSED, streamed=False, ended_s=1e6).completion == 100
 
 
 def test_an_engine_that_failed_before_it_generated_anything_is_free() -> None:
-    meter = Meter(1)
+    meter = Meter(1, PROMPT_ESTIMATE)
     meter.sent(0.0)
     free = billed(meter, Status.UPSTREAM_ERROR, streamed=False)
     assert free == replace(NO_USAGE, coverage=Coverage.ESTIMATED), "what it computed until then, nobody knows"
 
 
 def test_an_engine_that_declined_has_certainly_done_nothing() -> None:
-    meter = Meter(1)
+    meter = Meter(1, PROMPT_ESTIMATE)
     meter.sent(0.0)
     meter.declined()
     for status in (Status.UPSTREAM_ERROR, Status.CLIENT_CLOSED):
@@ -126,7 +125,7 @@ def test_an_engine_that_declined_has_certainly_done_nothing() -> None:
 
 
 def test_a_failed_attempt_is_forgotten_but_that_an_engine_was_asked_is_not() -> None:
-    meter = Meter(1)
+    meter = Meter(1, PROMPT_ESTIMATE)
     meter.sent(0.0)
     count(meter, choices=[delta("hello", finish_reason="stop")], usage=USAGE)
     meter.reset()
@@ -137,7 +136,7 @@ def test_a_failed_attempt_is_forgotten_but_that_an_engine_was_asked_is_not() -> 
 
 
 def test_first_and_last_token_are_those_with_content() -> None:
-    meter = Meter(1)
+    meter = Meter(1, PROMPT_ESTIMATE)
     count(meter, 1.0, choices=[{"delta": {"role": "assistant"}}])
     count(meter, 2.0, choices=[delta("a")])
     count(meter, 3.0, choices=[delta("b")])
@@ -162,7 +161,7 @@ def test_all_choices_asked_for_must_end_unless_the_engine_says_that_it_is_done(
     finished: bool,  # noqa: FBT001 - pytest passes by name
     consistent: bool,  # noqa: FBT001 - pytest passes by name
 ) -> None:
-    meter = Meter(choices)
+    meter = Meter(choices, PROMPT_ESTIMATE)
     for index, finish_reason in ends:
         count(meter, choices=[delta("a", index, finish_reason)])
     assert (meter.finished, meter.consistent) == (finished, consistent)

@@ -37,13 +37,11 @@ class Passed(NamedTuple):
 
 def passed(kind: str, pieces: Iterable[bytes], status: Status = Status.OK) -> Passed:
     """Send a stream in these pieces through a pump."""
-    meter = Meter(1)
+    meter = Meter(1, 99)
     meter.sent(0.0)
     pump: Pump = PUMPS[kind](ASKED, meter)
     out = b"".join([pump.feed(piece, 1.0) for piece in pieces]) + pump.finish(2.0)
-    usage = meter.usage(
-        status, prompt_estimate=99, output_estimate_max=99, output_per_s=1.0, streamed=True, ended_s=3.0
-    )
+    usage = meter.usage(status, output_estimate_max=99, output_per_s=1.0, streamed=True, ended_s=3.0)
     return Passed(out, pump.ending if pump.complete else None, pump.failure, usage)
 
 
