@@ -1,5 +1,6 @@
-"""`penstock engine`: the simulated engine as a command of its own."""
+"""`penstock engine`: the simulated engine, and `penstock engine replay`: traffic for it, or for any other server."""
 
 from gateway.dev.engine.cli import engine
+from gateway.dev.replay.command import replay
 
-__all__ = ["engine"]
+__all__ = ["engine", "replay"]

@@ -16,23 +16,31 @@ from typer.main import get_command
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
-    """A command or a group of commands. `target` is `module:name` of a function or of a Typer app."""
+    """A command or a group of commands. `target` is `module:name` of a function or of a Typer app.
+
+    `beside`: names in the same module of commands that a function has under itself; it runs when none is called.
+    """
 
     help: str
     target: str
     panel: str
+    beside: tuple[str, ...] = ()
 
     def load(self, name: str) -> Any:
         """Import the target and return it as the command `name` that Typer runs."""
         module, _, attribute = self.target.partition(":")
-        target = getattr(import_module(module), attribute)
+        found = import_module(module)
+        target = getattr(found, attribute)
         if not isinstance(target, typer.Typer):
             function, target = target, typer.Typer(add_completion=False)
-            target.command()(function)
+            declare = target.callback(invoke_without_command=True) if self.beside else target.command()
+            declare(function)
+            for one in self.beside:
+                target.command(one)(getattr(found, one))
         command = get_command(target)
         command.name = name
-        for one in (command, *getattr(command, "commands", {}).values()):
-            one.help = _unfolded(one.help or "")
+        for each in (command, *getattr(command, "commands", {}).values()):
+            each.help = _unfolded(each.help or "")
         return command
 
 
@@ -46,7 +54,9 @@ _RUN, _TENANTS = "Run a gateway", "Tenants, keys, limits, usage"
 COMMANDS: Final = {
     "dev": LazyCommand("Try Penstock here: servers, engines and a gateway.", "gateway.cli.dev:dev", _RUN),
     "serve": LazyCommand("Serve one replica of the gateway.", "gateway.cli.serve:serve", _RUN),
-    "engine": LazyCommand("Run a simulated vLLM engine.", "gateway.cli.engine:engine", _RUN),
+    "engine": LazyCommand(
+        "Run a simulated vLLM engine, or send traffic to one.", "gateway.cli.engine:engine", _RUN, beside=("replay",)
+    ),
     "migrate": LazyCommand("Bring the database to this release.", "gateway.cli.migrate:migrate", _RUN),
     "check-config": LazyCommand(
         "Say what is wrong with a penstock.yaml.", "gateway.cli.check_config:check_config", _RUN

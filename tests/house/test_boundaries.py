@@ -7,6 +7,8 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.support.source import REPOSITORY, Module, fail_for, modules
 
 if TYPE_CHECKING:
@@ -84,13 +86,15 @@ def test_the_import_contracts_name_every_module() -> None:
     assert set(engine["forbidden_modules"]) == {f"gateway.{name}" for name in packages - {"dev"}}
 
 
-def test_the_simulated_engine_stands_alone() -> None:
+@pytest.mark.parametrize("alone", ["engine", "replay"])
+def test_the_simulated_engine_and_the_replay_stand_alone(alone: str) -> None:
+    found = [module for module in modules("gateway") if module.path.is_relative_to(f"gateway/dev/{alone}")]
+    assert found
     fail_for(
         f"{module}:{line} {name}"
-        for module in modules("gateway")
-        if module.path.is_relative_to("gateway/dev/engine")
+        for module in found
         for line, name in module.imports()
-        if name.partition(".")[0] == "gateway" and not name.startswith("gateway.dev.engine")
+        if name.partition(".")[0] == "gateway" and not f"{name}.".startswith(f"gateway.dev.{alone}.")
     )
 
 

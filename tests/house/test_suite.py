@@ -11,7 +11,7 @@ KINDS = frozenset(
     {"contract", "faults", "hostile", "house", "integration", "migrations", "process", "property", "support", "unit"}
 )
 POLLING_HELPER = "tests/support/waiting.py"
-PRETENCE = re.compile(r"unittest\.mock|\bmock\b|fakeredis|pytest_httpx|responses|respx|aioresponses|freezegun")
+PRETENCE = re.compile(r"unittest\.mock|\bmock\b|fakeredis|pytest_httpx|^responses\b|respx|aioresponses|freezegun")
 SKIPPING = frozenset(
     {"pytest.skip", "pytest.importorskip", "pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"}
 )

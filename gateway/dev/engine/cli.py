@@ -59,6 +59,7 @@ ListenFds = Annotated[
 
 
 def engine(
+    context: typer.Context,
     *,
     port: Port = 8000,
     engines: Engines = 1,
@@ -80,6 +81,8 @@ def engine(
     listen_fd: ListenFds = None,
 ) -> None:
     """Run simulated vLLM servers: their HTTP interface and their metrics, with made-up text and true token counts."""
+    if context.invoked_subcommand is not None:
+        return
     count = len(listen_fd) if listen_fd else engines
     options = EngineOptions(
         models=tuple(model or EngineOptions().models),
