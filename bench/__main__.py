@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.compare import print_comparison
 from bench.errors import BenchError
-from bench.machine import machine_facts
+from bench.machine import busy_caveat, machine_facts
 from bench.nginx import HOW_TO_INSTALL, find_nginx
 from bench.options import COMPARE, compare_options, measure_options, stored_options
 from bench.pinning import available_cores, pinned, split_cores
@@ -64,8 +64,9 @@ def _measure(console: Console, options: argparse.Namespace) -> int:
     plan = plan_of(options.runs, options.seconds, quick=options.quick)
     cores = split_cores(available_cores(), options.gateway_core)
     nginx, no_nginx = _nginx(wanted=options.nginx)
-    for caveat in [*cores.caveats(), *([no_nginx] if no_nginx else [])]:
-        console.print(f"[yellow]caveat[/] {caveat}", highlight=False)
+    for caveat in (*cores.caveats(), busy_caveat(), no_nginx):
+        if caveat:
+            console.print(f"[yellow]caveat[/] {caveat}", highlight=False)
     tools = build_tools()
     targets = [DIRECT, *([NGINX] if nginx else []), *([] if options.direct_only else [GATEWAY])]
     expected_s = estimate_s(scenarios, plan, targets)

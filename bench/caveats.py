@@ -38,7 +38,7 @@ def caveats_of(result: ScenarioResult, other_cores: int) -> list[str]:
     for target in result.runs:
         shares = shares_of(result, target)
         if result.scenario.kind == "saturate" and target != DIRECT:
-            found += [_not_full(result, target, shares, other_cores), _little_headroom(result, target, shares)]
+            found.append(_not_full(result, target, shares, other_cores) or _little_headroom(result, target))
         elif result.scenario.kind != "saturate" and shares.get(OTHER_CORES, 0.0) >= FULL_SHARE * other_cores:
             found.append(
                 f"{result.scenario.name}, {target}: the other cores were full ({shares[OTHER_CORES]:.0%} of "
@@ -70,14 +70,17 @@ def _not_full(result: ScenarioResult, target: str, shares: dict[str, float], oth
     return f"{start}; {busiest}, the other cores {shares[OTHER_CORES]:.0%} of {other_cores * 100}%: {reason}"
 
 
-def _little_headroom(result: ScenarioResult, target: str, shares: dict[str, float]) -> str | None:
-    """Say that engine and load client alone are not much faster. What fills its core is the bottleneck all the same."""
+def _little_headroom(result: ScenarioResult, target: str) -> str | None:
+    """Say that engine and load client alone are not much faster than the gateway, although its core was full.
+
+    nginx comes close to them: for it a full core has to do.
+    """
     times = headroom(result, target)
-    if times is None or times >= HEADROOM_MIN or (target != GATEWAY and shares[target] >= FULL_SHARE):
+    if target != GATEWAY or times is None or times >= HEADROOM_MIN:
         return None
     return (
-        f"{result.scenario.name}: engine and load client alone reach only {times:.1f} times the rate of "
-        f"{_the(target)} (at least {HEADROOM_MIN:.0f} are wanted): trust its CPU per request more than its rate"
+        f"{result.scenario.name}: engine and load client alone reach only {times:.1f} times the rate of the gateway, "
+        f"{HEADROOM_MIN:.0f} are wanted: trust its CPU time more than its rate"
     )
 
 

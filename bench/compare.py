@@ -66,11 +66,15 @@ def print_comparison(console: Console, before: Document, after: Document) -> Non
         console.print(f"{name}: {document.measured_at}, commit {document.machine.get('commit')}", highlight=False)
     for sentence in differences(before, after):
         console.print(f"[bold yellow]warning[/] {sentence}", highlight=False)
+    found = changes(before, after)
+    if not found:
+        console.print("they have no figure of the gateway in common")
+        return
     table = Table(title="The gateway, medians of the runs", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("", "A", "B", "change", ""):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     previous = None
-    for change in changes(before, after):
+    for change in found:
         if change.scenario != previous:
             table.add_row(f"[bold]{change.scenario}[/]")
         percent = "" if change.relative is None else f"{change.relative:+.1%}"

@@ -2,11 +2,12 @@
  *
  * It answers POST /v1/chat/completions as vLLM would, whole or as a stream of chunks, after a set time to the first
  * token and at a set pace (0: as fast as the socket takes them). Each content chunk is a write of its own, as an
- * engine's are, and carries the monotonic clock in ns, from which the load client computes transit times. GET /health,
- * /v1/models and /metrics (vLLM's names, true counters) keep a gateway's probes and scrapes content. On SIGTERM or
- * SIGINT it prints its counters as one JSON object and ends.
+ * engine's are (unless --chunks-per-write says otherwise: one system call each is what limits a flat-out engine), and
+ * carries the monotonic clock in ns, from which the load client computes transit times. GET /health, /v1/models and
+ * /metrics (vLLM's names, true counters) keep a gateway's probes and scrapes content. On SIGTERM or SIGINT it prints
+ * its counters as one JSON object and ends.
  */
-#include "streams.h"
+#include "probes.h"
 #include <getopt.h>
 #include <signal.h>
 
@@ -18,43 +19,6 @@ static volatile sig_atomic_t stopping;
 static void stop(int signal_number) {
     (void)signal_number;
     stopping = 1;
-}
-
-static void put_text(struct engine *engine, struct connection *connection, const char *status, const char *type,
-                     const char *body) {
-    char head[256];
-    int length = snprintf(head, sizeof head, "HTTP/1.1 %s\r\ncontent-length: %zu\r\ncontent-type: %s\r\n\r\n", status,
-                          strlen(body), type);
-    if (!buffer_append(&connection->out, head, (size_t)length) ||
-        !buffer_append(&connection->out, body, strlen(body)))
-        hang_up(engine, connection);
-}
-
-static void answer_get(struct engine *engine, struct connection *connection, const char *target) {
-    char body[2048];
-    if (strncmp(target, "/health ", 8) == 0) {
-        put_text(engine, connection, "200 OK", "text/plain", "");
-    } else if (strncmp(target, "/v1/models ", 11) == 0) {
-        snprintf(body, sizeof body,
-                 "{\"object\":\"list\",\"data\":[{\"id\":\"%s\",\"object\":\"model\",\"created\":1700000000,"
-                 "\"owned_by\":\"vllm\",\"root\":\"%s\",\"parent\":null,\"max_model_len\":1048576}]}",
-                 engine->model, engine->model);
-        put_text(engine, connection, "200 OK", "application/json", body);
-    } else if (strncmp(target, "/metrics ", 9) == 0) {
-        unsigned long long running = engine->requests - engine->finished - engine->hangups;
-        snprintf(body, sizeof body,
-                 "vllm:num_requests_running{engine=\"0\",model_name=\"%s\"} %llu\n"
-                 "vllm:num_requests_waiting{engine=\"0\",model_name=\"%s\"} 0\n"
-                 "vllm:kv_cache_usage_perc{engine=\"0\",model_name=\"%s\"} 0\n"
-                 "vllm:prompt_tokens_total{engine=\"0\",model_name=\"%s\"} %llu\n"
-                 "vllm:generation_tokens_total{engine=\"0\",model_name=\"%s\"} %llu\n",
-                 engine->model, running, engine->model, engine->model, engine->model,
-                 (unsigned long long)engine->prompt_tokens, engine->model,
-                 (unsigned long long)engine->completion_tokens);
-        put_text(engine, connection, "200 OK", "text/plain; version=0.0.4", body);
-    } else {
-        put_text(engine, connection, "404 Not Found", "application/json", "{\"detail\":\"Not Found\"}");
-    }
 }
 
 /* A string in JSON cannot hold an unescaped quote, so `"stream":` is a key wherever it stands. */
@@ -100,7 +64,8 @@ static uint64_t next_due(const struct engine *engine, const struct connection *c
 static void fire(struct engine *engine, struct connection *connection, uint64_t now) {
     unschedule(engine, connection);
     if (connection->streams) {
-        put_next_chunk(engine, connection);
+        for (unsigned i = 0; i < engine->chunks_per_write && connection->phase == WAITING && !connection->dead; i++)
+            put_next_chunk(engine, connection);
     } else {
         if (!put_piece(&connection->out, &engine->answers.whole, connection->id, connection->prompt_tokens,
                        WHOLE_COMPLETION_TOKENS))
@@ -264,20 +229,22 @@ int main(int argc, char **argv) {
         {"port", required_argument, NULL, 'p'},     {"first-token-ms", required_argument, NULL, 'f'},
         {"chunk-ms", required_argument, NULL, 'c'}, {"chunks", required_argument, NULL, 'n'},
         {"model", required_argument, NULL, 'm'},    {"lockstep", no_argument, NULL, 'l'},
+        {"chunks-per-write", required_argument, NULL, 'w'},
         {NULL, 0, NULL, 0}};
-    static struct engine engine = {.chunks = 100, .model = "bench"};
+    static struct engine engine = {.chunks = 100, .chunks_per_write = 1, .model = "bench"};
     unsigned port = 0;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (option) {
         case 'p': port = (unsigned)number_option("port", optarg, 65535); break;
         case 'f': engine.first_token_ns = (uint64_t)(number_option("first-token-ms", optarg, 6e4) * NS_PER_MS); break;
         case 'c': engine.chunk_ns = (uint64_t)(number_option("chunk-ms", optarg, 6e4) * NS_PER_MS); break;
         case 'n': engine.chunks = (unsigned)number_option("chunks", optarg, 1e6); break;
+        case 'w': engine.chunks_per_write = (unsigned)number_option("chunks-per-write", optarg, 1000); break;
         case 'm': engine.model = optarg; break;
         case 'l': engine.lockstep = true; break;
         default:
             die("usage: engine [--port N] [--model NAME] [--first-token-ms F] [--chunk-ms F] [--chunks N] ...");
         }
-    if (engine.chunks == 0) die("--chunks must be at least 1");
+    if (engine.chunks == 0 || engine.chunks_per_write == 0) die("--chunks and --chunks-per-write must be at least 1");
     struct sigaction action = {.sa_handler = stop};
     sigset_t stops, while_waiting;
     sigemptyset(&stops);

@@ -14,6 +14,7 @@ from bench.toolchain import find_compiler
 
 PACKAGES = ("penstock", "uvloop", "uvicorn", "httptools", "msgspec", "asyncpg", "redis", "hiredis")
 COMMAND_S_MAX = 10.0
+QUIET_LOAD_MAX = 0.5
 
 
 def machine_facts() -> dict[str, object]:
@@ -30,6 +31,14 @@ def machine_facts() -> dict[str, object]:
         "commit": _first_line("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"),
         "load_average_before": os.getloadavg()[0],
     }
+
+
+def busy_caveat() -> str | None:
+    """Say that other programs have been running during the last minute; None on a quiet machine."""
+    load = os.getloadavg()[0]
+    if load <= QUIET_LOAD_MAX:
+        return None
+    return f"this machine is not idle (load average {load:.1f}): what else runs takes time from what is measured"
 
 
 def _cpu_model() -> str:

@@ -100,7 +100,7 @@ def running_nginx(program: NginxProgram, engine_port: int, cores: frozenset[int]
         while not _listens(port):
             process.check_running()
             if time.monotonic() > deadline_s:
-                raise BenchError(f"nginx did not start:\n{process.tail()}")
+                raise BenchError(f"nginx did not start; --no-nginx measures without it:\n{process.tail()}")
             time.sleep(READY_POLL_S)
         yield Nginx(port, process)
 

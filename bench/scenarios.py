@@ -109,7 +109,7 @@ SCENARIOS = (
         "streams-flat-out",
         "saturate",
         "64 streams of 200 chunks, as fast as one core takes them",
-        EngineSpec(chunks=200),
+        EngineSpec(chunks=200, chunks_per_write=10),
         LoadSpec(64, stream=True, expect_chunks=200),
         targeted=False,
     ),

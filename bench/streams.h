@@ -28,7 +28,7 @@ struct connection {
 struct engine {
     int epoll, listener, timer;
     uint64_t first_token_ns, chunk_ns, armed_ns;
-    unsigned chunks;
+    unsigned chunks, chunks_per_write;
     bool lockstep;
     const char *model;
     struct answers answers;

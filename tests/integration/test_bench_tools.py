@@ -103,6 +103,18 @@ def test_streams_arrive_whole_and_are_counted(tools: Tools, tmp_path: Path) -> N
     assert result.first_content_us.p50 >= 2_000
 
 
+def test_several_chunks_in_a_write_are_still_single_chunks(tools: Tools, tmp_path: Path) -> None:
+    request = write_request(tmp_path / "r.http", "m", "k", 2_000, stream=True)
+    engine_spec = EngineSpec(chunks=50, chunks_per_write=7)
+    with running_engine(tools, engine_spec, tmp_path / "engine.log") as engine:
+        result = run_load(tools, engine.port, request, LoadSpec(4, stream=True, expect_chunks=50), SHORT)
+        counters = engine.stop()
+    assert 0 < result.answered == counters.finished
+    assert counters.completion_tokens == counters.finished * 50
+    assert result.transit_us is not None
+    assert result.transit_us.samples == result.chunks > 0
+
+
 def test_an_open_loop_sends_what_is_due_the_same_each_time(tools: Tools, tmp_path: Path) -> None:
     request = write_request(tmp_path / "r.http", "m", "k", 100_000, stream=False)
     runs: list[tuple[int, int]] = []

@@ -54,6 +54,7 @@ def test_nginx_is_only_believed_with_a_full_core() -> None:
     assert "nginx was NOT the bottleneck" in caveats_of(quick, other_cores=1)[0]
     full = with_nginx(result("answers-2k", [FAST], [load_result()], share=0.97), load_result(per_s=50_000), share=0.99)
     assert caveats_of(full, other_cores=1) == []
+    assert headroom(full, NGINX) == pytest.approx(1.2)
 
 
 def test_a_paced_scenario_is_not_meant_to_saturate() -> None:

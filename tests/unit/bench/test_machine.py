@@ -10,6 +10,7 @@ import pytest
 
 from bench.accounting import CpuSample, cpu_ns, memory_of, sample_cpu
 from bench.errors import BenchError
+from bench.machine import busy_caveat
 from bench.pinning import Cores, parse_cores, pinned, split_cores, thread_siblings
 
 NO_SUCH_PID = 2**22 + 1  # above the highest that Linux ever gives out
@@ -104,6 +105,12 @@ def test_memory_has_a_peak_at_least_as_high_as_now() -> None:
     memory = memory_of(os.getpid())
     assert 5 < memory.resident_mb <= memory.peak_mb
     assert memory_of(NO_SUCH_PID).peak_mb == 0
+
+
+@pytest.mark.parametrize(("load", "told"), [(0.2, False), (4.9, True)])
+def test_tells_when_the_machine_is_not_idle(load: float, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 - a case
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    assert (f"load average {load}" in (busy_caveat() or "")) is told
 
 
 def test_there_is_no_cpu_time_of_nobody() -> None:

@@ -95,7 +95,11 @@ def test_more_throughput_is_better_unless_it_may_be_chance(
 
 
 def test_what_only_one_of_them_has_is_not_compared(tmp_path: Path) -> None:
-    assert changes(stored(tmp_path / "a", throughput(1.0)), stored(tmp_path / "b", started(1.0))) == []
+    one, other = stored(tmp_path / "a", throughput(1.0)), stored(tmp_path / "b", started(1.0))
+    assert changes(one, other) == []
+    out = io.StringIO()
+    print_comparison(Console(file=out, width=120), one, other)
+    assert "no figure of the gateway in common" in out.getvalue()
 
 
 def test_warns_of_another_machine_and_prints_both(tmp_path: Path) -> None:
