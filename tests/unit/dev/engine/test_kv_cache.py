@@ -63,6 +63,15 @@ def test_a_full_cache_forgets_tails_before_prefixes_and_the_oldest_first() -> No
     assert run(cache, other) == 0
 
 
+def test_what_was_used_again_is_kept_before_what_was_not() -> None:
+    cache = KvCache(5 * BLOCK_TOKENS)
+    often, once = block("a") + b"!", block("b") + b"!"
+    for prompt in (often, once, often):
+        run(cache, prompt)
+    run(cache, block("c") * 4)
+    assert (run(cache, often), run(cache, once)) == (BLOCK_TOKENS, 0)
+
+
 def test_what_runs_takes_room_from_what_is_cached() -> None:
     cache = KvCache(4 * BLOCK_TOKENS)
     run(cache, block("a") * 2)
