@@ -1,4 +1,4 @@
-"""What the tests of the official SDK share: one replica before one engine, and a client with a key of its own."""
+"""What the tests of real clients share: replicas before engines, and SDKs with a key of their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from tests.support.agents import Agents, running_agents
 from tests.support.engine import EngineProcess
 from tests.support.stack import Stack, running_stack
 
@@ -36,6 +37,15 @@ def stack(databases: Databases, servers: ServerAddresses, tmp_path_factory: pyte
     engines = [EngineProcess("sim", output_tokens=ANSWER_TOKENS, max_model_len=4096)]
     folder = tmp_path_factory.mktemp("sdk")
     with running_stack(databases, servers, folder, engines=engines, config={"models": MODELS}) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def agents(
+    databases: Databases, servers: ServerAddresses, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Agents]:
+    """One replica for agents, before engines that fail on demand."""
+    with running_agents(databases, servers, tmp_path_factory.mktemp("agents")) as running:
         yield running
 
 

@@ -55,6 +55,8 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         self.script = json_script({}, 500)
+        self.first: list[Script] = []
+        """What the next requests get, one each, before `script` is what all get."""
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.ports: list[int] = []
@@ -71,7 +73,7 @@ class ScriptedEngine:
                 engine.bodies.append(self.rfile.read(int(self.headers["content-length"])))
                 engine.headers.append({name.lower(): value for name, value in self.headers.items()})
                 engine.ports.append(self.client_address[1])
-                self._answer(engine.script)
+                self._answer(engine.first.pop(0) if engine.first else engine.script)
 
             def _answer(self, script: Script) -> None:
                 self.send_response(script.status)
