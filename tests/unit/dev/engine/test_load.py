@@ -113,7 +113,7 @@ def test_who_does_not_fit_the_memory_waits_and_so_do_those_behind() -> None:
             asyncio.create_task(later(letter, blocks * BLOCK_TOKENS))
             for letter, blocks in (("b", 6), ("c", 1), ("d", 1))
         ]
-        await asyncio.sleep(1)
+        await asyncio.sleep(0)
         assert (engine.counters.running, engine.counters.waiting) == (1, 3)
         waiting[0].cancel()
         await asyncio.sleep(0)
