@@ -13,6 +13,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from uvicorn._types import ASGI3Application
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
     from gateway.edge.errors import Header
 
 
@@ -23,6 +26,13 @@ class ClientConnection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._on_lost: Callable[[], None] | None = None
         self._lost = False
+        self._served: RequestResponseCycle | None = None
+        """The request that is being answered; uvicorn's own `cycle` is the newest, which may wait behind it."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended: for the request that is being answered, too, and not for the newest alone."""
+        self._disconnect_served()
+        super().connection_lost(exc)
 
     def watch(self, on_lost: Callable[[], None]) -> None:
         """Call `on_lost` once when the client hangs up, at once when it has."""
@@ -50,7 +60,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def break_off(self) -> None:
         """Send what is written, then close without ending the answer."""
-        self.cycle.disconnected = True
+        self._disconnect_served()
         self.transport.close()
 
     def send_whole(self, status: int, headers: list[Header], body: bytes) -> bool:
@@ -79,3 +89,12 @@ class ClientConnection(HttpToolsProtocol):
             self.transport.close()
         cycle.on_response()
         return True
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _disconnect_served(self) -> None:
+        if self._served is not None and not self._served.response_complete:
+            self._served.disconnected = True
+            self._served.message_event.set()

@@ -40,6 +40,7 @@ class BoundedProtocol(ClientConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_head = True
+        self._same_head = False
         self._head_bytes = 0
         self._message_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -70,7 +71,7 @@ class BoundedProtocol(ClientConnection):
         """Parse what came, within the bounds."""
         if self.transport.is_closing():
             return
-        in_head = self._in_head
+        self._same_head = self._in_head
         self._parse(data)
         if self.transport.is_closing():
             return
@@ -78,7 +79,8 @@ class BoundedProtocol(ClientConnection):
             if self.cycle.more_body:
                 self._bound_body(len(data))
             return
-        self._head_bytes = self._head_bytes + len(data) if in_head else 0
+        # Of a head that begins somewhere in here, less than one read goes uncounted.
+        self._head_bytes = self._head_bytes + len(data) if self._same_head else 0
         if self._head_bytes > self.header_bytes_max:
             self._refuse(HeadersTooLarge(f"the request head is larger than {self.header_bytes_max} bytes"))
         elif self._timer is None and self._head_begun:
@@ -124,7 +126,7 @@ class BoundedProtocol(ClientConnection):
         """The head is whole; who reads the body has a time for it."""
         if self._declining_upgrade:
             return
-        self._in_head = self._head_begun = False
+        self._in_head = self._head_begun = self._same_head = False
         self._head_bytes = 0
         self._end_timer()
         if self._field_bytes + len(self.url) > self.header_bytes_max:
