@@ -12,7 +12,8 @@ import msgspec
 from gateway.dev.replay.plan import MESSAGE_TOKENS, Turn, shared_tokens
 
 TOKEN_BYTES: Final = 4
-TOOLS: Final = 4
+TOOLS: Final = 3
+_TOOL_TOKENS = 38  # of a tool without a description
 # Text is cut from one page of words, a chunk at a time from wherever the dice say.
 _PAGE_TOKENS, _CHUNK_TOKENS = 65_536, 512
 _SYLLABLES: Final = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t"), ("a", "e", "i", "o", "u")
@@ -43,7 +44,7 @@ class Texts:
 
     def _tool(self, dice: random.Random, number: int, tokens: int) -> dict[str, object]:
         parameters = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-        text = self.words(dice, tokens - 2 * MESSAGE_TOKENS)
+        text = self.words(dice, tokens - _TOOL_TOKENS)
         return {
             "type": "function",
             "function": {"name": f"tool_{number}", "description": text, "parameters": parameters},

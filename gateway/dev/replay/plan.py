@@ -22,9 +22,9 @@ SUB_AGENT_SHARE: Final = 0.56
 
 INPUT_TOKENS_MAX = 1_000_000
 OUTPUT_TOKENS_MAX = 8_192
-SHARED_TOKENS = 12_000
+SHARED_TOKENS = 16_000
 """System prompt and tools, the same for every session."""
-MESSAGE_TOKENS = 12
+MESSAGE_TOKENS = 16
 """What a message of the least text takes: role, call, marks."""
 
 # A session begins log-normally large and grows; these make the sizes of all turns together have the figures above.

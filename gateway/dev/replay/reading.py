@@ -2,9 +2,9 @@
 
 import abc
 import time
+from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from gateway.dev.replay.errors import ConnectionLost
 
@@ -36,7 +36,7 @@ class Delta(msgspec.Struct):
 
     content: str | None = None
     reasoning_content: str | None = None
-    tool_calls: list[Raw] | None = None
+    tool_calls: list[Any] | None = None
 
 
 class Choice(msgspec.Struct):
@@ -57,7 +57,7 @@ class Chunk(msgspec.Struct):
 
     choices: list[Choice] = []
     usage: Usage | None = None
-    error: Raw | None = None
+    error: Any = None
 
 
 class Reading(abc.ABC):
