@@ -56,6 +56,15 @@ class _Block(msgspec.Struct):
     name: str | None = None
 
 
+class _Said(msgspec.Struct):
+    """A block of a whole message."""
+
+    text: str | None = None
+    thinking: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = _NOTHING
+
+
 class _Event(msgspec.Struct):
     type: str = ""
     message: msgspec.Raw = _NOTHING
@@ -75,6 +84,7 @@ class _Message(msgspec.Struct):
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_message = msgspec.json.Decoder(_Message).decode
+_decode_content = msgspec.json.Decoder(list[_Said]).decode
 _decode_usage = msgspec.json.Decoder(_Usage, strict=False).decode
 
 
@@ -101,7 +111,7 @@ class MessagesPump(TypedPump):
         try:
             read = _decode_event(data)
         except UNREADABLE:
-            return self._release(event)
+            return b"" if self._garbage(data) else self._release(event)
         if read.type == "content_block_delta":
             self._take(read, now_s)
             return self._release(event)
@@ -155,8 +165,18 @@ def count_message(body: bytes, meter: Meter, now_s: float) -> bool:
     if message.type == "error" or not is_null(message.error):
         return False
     usage = _read_usage(message.usage)
-    meter.take(len(message.content), now_s, finished=True, usage=None if usage is None else usage.tokens())
+    meter.take(_said_bytes(message.content), now_s, finished=True, usage=None if usage is None else usage.tokens())
     return True
+
+
+def _said_bytes(content: msgspec.Raw) -> int:
+    """Return the size of what was generated, without what it is wrapped in."""
+    try:
+        blocks = _decode_content(content)
+    except UNREADABLE:
+        return len(content)
+    texts = (len(block.text or "") + len(block.thinking or "") for block in blocks)
+    return sum(texts) + sum(len(block.name) + len(block.input) for block in blocks if block.name)
 
 
 def count_nothing(body: bytes, meter: Meter, now_s: float) -> bool:

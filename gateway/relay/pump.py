@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.domain.call import Fields
 from gateway.relay.sse import EventSplitter
-from gateway.relay.wire import UNREADABLE
+from gateway.relay.wire import UNREADABLE, is_json
 
 if TYPE_CHECKING:
     from gateway.relay.meter import Meter
@@ -33,7 +33,7 @@ class Pump(abc.ABC):
         """Whether the engine has said that it is done; that event is held back: the relay decides how a stream ends."""
         self._ending = ending
         self.failure: bytes | None = None
-        """An error that the engine reported: its JSON."""
+        """What ended the stream before its time: an error that the engine reported, its JSON, or what is no JSON."""
 
     @property
     def ending(self) -> bytes:
@@ -54,6 +54,16 @@ class Pump(abc.ABC):
         """The engine's stream has ended: return what an unclosed last event still holds."""
         rest = self._splitter.finish()
         return self._pass(rest + b"\n\n", now_s) if rest.strip() else b""
+
+    def _garbage(self, data: bytes) -> bool:
+        """Whether data is no JSON at all, which no client could read: then the stream has failed.
+
+        What is merely of an unforeseen shape passes.
+        """
+        if is_json(data):
+            return False
+        self.failure = data
+        return True
 
     @abc.abstractmethod
     def _pass(self, event: bytes, now_s: float) -> bytes:

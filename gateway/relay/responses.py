@@ -37,6 +37,18 @@ class _Usage(msgspec.Struct):
     output_tokens_details: _OutputDetails | None = None
 
 
+class _Part(msgspec.Struct):
+    text: str | None = None
+
+
+class _Item(msgspec.Struct):
+    """An item of a whole response: what was said or reasoned, or a call."""
+
+    content: list[_Part] | None = None
+    name: str | None = None
+    arguments: str | None = None
+
+
 class _Event(msgspec.Struct):
     type: str = ""
     delta: str | None = None
@@ -57,6 +69,7 @@ class _Response(msgspec.Struct):
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
+_decode_output = msgspec.json.Decoder(list[_Item]).decode
 _decode_usage = msgspec.json.Decoder(_Usage, strict=False).decode
 
 
@@ -82,7 +95,7 @@ class ResponsesPump(TypedPump):
         try:
             read = _decode_event(data)
         except UNREADABLE:
-            return self._release(event)
+            return b"" if self._garbage(data) else self._release(event)
         if read.delta is not None:
             self._meter.take(len(read.delta), now_s)
             return self._release(event)
@@ -117,8 +130,18 @@ def count_response(body: bytes, meter: Meter, now_s: float) -> bool:
         return True
     if response.failed:
         return False
-    meter.take(len(response.output), now_s, finished=True, usage=_tokens(response.usage))
+    meter.take(_said_bytes(response.output), now_s, finished=True, usage=_tokens(response.usage))
     return True
+
+
+def _said_bytes(output: msgspec.Raw) -> int:
+    """Return the size of what was generated, without what it is wrapped in."""
+    try:
+        items = _decode_output(output)
+    except UNREADABLE:
+        return len(output)
+    calls = sum(len(item.name or "") + len(item.arguments or "") for item in items)
+    return calls + sum(len(part.text or "") for item in items for part in item.content or ())
 
 
 def _tokens(raw: msgspec.Raw) -> TokenUsage | None:

@@ -77,7 +77,7 @@ class StreamPump(Pump):
             return b""
         answer = read_answer(data)
         if answer is None:
-            return self._restored(event, data)
+            return b"" if self._garbage(data) else self._restored(event, data)
         if answer.failed:
             self.failure = data
             return b""

@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from gateway.errors import GatewayError, UpstreamBusy, UpstreamFailed, UpstreamRefused
-from gateway.relay.wire import UNREADABLE
+from gateway.relay.wire import UNREADABLE, is_json
 
 BODY_BYTES_MAX = 64 * 1024
 MESSAGE_CHARS_MAX = 2000
@@ -66,7 +66,9 @@ def from_response(status: int, headers: dict[bytes, bytes], body: bytes) -> Gate
 
 
 def from_event(data: bytes) -> GatewayError:
-    """Return the error for an `error` object inside a stream, or in a body that came with status 200."""
+    """Return the error for what ended a stream (an `error` object, or no JSON), or for a body with status 200."""
+    if not is_json(data):
+        return UpstreamFailed("the engine sent an event that is no JSON")
     error = _read(data)
     code = error.code if isinstance(error.code, int) else None
     if (code is not None and 400 <= code < 500 and code not in _BUSY and code not in _OURS) or (

@@ -141,6 +141,17 @@ _decode_odd_content = msgspec.json.Decoder(_OddContent).decode
 _decode_usage = msgspec.json.Decoder(WireUsage | None, strict=False).decode
 
 
+def is_json(data: bytes) -> bool:
+    """Whether bytes are JSON, of whatever shape; how deep it is nested and what its texts are made of do not matter."""
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    except RecursionError:
+        pass
+    return True
+
+
 def read_answer(data: bytes) -> Answer | None:
     """Decode a chunk or an answer, None when it is not of this shape (it is passed on all the same).
 

@@ -12,6 +12,7 @@ from gateway.domain.usage import Coverage, Status, TokenUsage
 from gateway.errors import GatewayError, UpstreamBusy, UpstreamFailed, UpstreamRefused
 from gateway.relay.meter import Meter
 from gateway.relay.relay import Progress, Relay
+from gateway.relay.wire import estimated_tokens
 from tests.unit.relay.events import message_stream, response_stream, typed
 from tests.unit.relay.scripted import Client, Engine, Response, attempts, call, json_response, stream_response
 
@@ -64,12 +65,30 @@ async def test_a_whole_answer_passes_and_its_usage_is_the_engines(
     assert [request.path for request in engine.requests] == [path]
 
 
-@pytest.mark.parametrize(("endpoint", "answer"), [(MESSAGES, MESSAGE), (RESPONSES, RESPONSE)])
-async def test_without_usage_what_was_said_is_counted(endpoint: Endpoint, answer: dict[str, Any]) -> None:
-    without = {name: value for name, value in answer.items() if name != "usage"}
-    _, counted, _ = await relayed(endpoint, json_response(without))
-    assert counted.coverage is Coverage.ESTIMATED
-    assert (counted.prompt, counted.completion > 0) == (99, True)
+CALL = {"name": "read", "id": "x" * 99}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said", "said_bytes"),
+    [
+        (MESSAGES, [{"type": "text", "text": "t" * 80}], 80),
+        (MESSAGES, [{"type": "thinking", "thinking": "t" * 80, "signature": "s" * 99}], 80),
+        (MESSAGES, [{"type": "text", "text": "t" * 80}, {"type": "tool_use", "input": {"a": 1}, **CALL}], 91),
+        (MESSAGES, [{"type": "text", "text": 5}], 29),
+        (RESPONSES, [{"type": "message", "content": [{"type": "output_text", "text": "t" * 80}], "id": "x" * 99}], 80),
+        (RESPONSES, [{"type": "function_call", "arguments": "a" * 80, **CALL}], 84),
+        (RESPONSES, [{"type": "reasoning", "summary": [], "content": None}, {"content": [{"text": "t" * 80}]}], 80),
+        (RESPONSES, [{"type": "message", "content": 5}], 35),
+    ],
+)
+async def test_without_usage_what_was_said_is_counted_without_what_it_is_wrapped_in(
+    endpoint: Endpoint, said: list[Any], said_bytes: int
+) -> None:
+    """Nothing of an unforeseen shape is free: it counts as it came."""
+    answer = {**MESSAGE, "content": said} if endpoint is MESSAGES else {**RESPONSE, "output": said}
+    _, counted, _ = await relayed(endpoint, json_response(answer | {"usage": None}))
+    assert (counted.coverage, counted.prompt) == (Coverage.ESTIMATED, 99)
+    assert counted.completion == estimated_tokens(said_bytes)
 
 
 @pytest.mark.parametrize(

@@ -233,8 +233,9 @@ async def test_a_stream_whose_choices_have_ended_is_ended_properly(events: list[
         [chunk(), CUT],
         [chunk(), UpstreamTimeout("silent")],
         [chunk(), {"error": {"message": "boom", "code": 500}}],
+        [chunk(), "<html>502</html>", "[DONE]"],
     ],
-    ids=["cut", "done too soon", "one of two", "one of two, done", "broken", "silent", "error"],
+    ids=["cut", "done too soon", "one of two", "one of two, done", "broken", "silent", "error", "no JSON"],
 )
 async def test_a_stream_that_is_not_finished_is_never_ended_and_nobody_else_is_asked(events: list[Any]) -> None:
     first, second = Engine(stream_response(*events)), Engine(json_response(ANSWER))
@@ -242,14 +243,21 @@ async def test_a_stream_that_is_not_finished_is_never_ended_and_nobody_else_is_a
     assert isinstance(error, UpstreamFailed | UpstreamTimeout)
     assert b'"content": "hi"' in client.body
     assert DONE not in client.body
+    assert b"<html>" not in client.body
     assert (first.outcomes, second.requests) == ([(FAILED, None)], [])
     assert progress.meter.completion_tokens >= 1
 
 
 @pytest.mark.parametrize(
     "response",
-    [json_response(ANSWER), stream_response(), stream_response("[DONE]"), stream_response(b": ping\n\n", CUT)],
-    ids=["no stream", "empty", "nothing but [DONE]", "a comment"],
+    [
+        json_response(ANSWER),
+        stream_response(),
+        stream_response("[DONE]"),
+        stream_response(b": ping\n\n", CUT),
+        stream_response('{"half', chunk("", "stop"), "[DONE]"),
+    ],
+    ids=["no stream", "empty", "nothing but [DONE]", "a comment", "no JSON"],
 )
 async def test_a_stream_that_never_begins_is_tried_elsewhere(response: Response) -> None:
     good = Engine(stream_response(chunk("", "stop"), "[DONE]"))

@@ -152,7 +152,6 @@ def test_nothing_goes_out_before_the_first_content(kind: str) -> None:
 @pytest.mark.parametrize("kind", PUMPS)
 def test_events_of_no_known_shape_pass_as_they_came(kind: str) -> None:
     odd = [
-        b"data: not json\n\n",
         b"event: new\ndata: [1,2]\n\n",
         b'data: {"type":"message_start","message":5}\n\n',
         b'data: {"type":"response.created","response":"x"}\n\n',
@@ -161,6 +160,13 @@ def test_events_of_no_known_shape_pass_as_they_came(kind: str) -> None:
     ]
     result = passed(kind, [b": a comment\n\n", *odd])
     assert (result.out, result.ended, result.failure) == (b"".join(odd), None, None)
+
+
+@pytest.mark.parametrize("kind", PUMPS)
+def test_what_is_no_json_ends_a_stream_and_does_not_reach_the_client(kind: str) -> None:
+    before = message_stream("one", stop_reason=None) if kind == "messages" else response_stream("one", end=None)
+    result = passed(kind, [*before, b"data: not json\n\n", *before])
+    assert (result.ended, result.failure, result.out) == (None, b"not json", passed(kind, before).out)
 
 
 @pytest.mark.parametrize("usage", [{}, {"input_tokens": "many"}, {"input_tokens": 10**9}, None, "x"])
