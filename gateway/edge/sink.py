@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.edge.asgi import send_whole
 from gateway.edge.dialects import OPENAI
 from gateway.edge.errors import Header, error_event
 
@@ -43,7 +42,9 @@ class AnswerConnection(Protocol):
 class AsgiSink:
     """See `gateway.relay.relay.Sink`."""
 
-    __slots__ = ("_connection", "_dialect", "_headers", "_hold", "_keep_alive", "_send", "content_sent", "started")
+    __slots__ = (
+        "_connection", "_dialect", "_headers", "_hold", "_keep_alive", "_send", "_whole", "content_sent", "started",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -62,6 +63,8 @@ class AsgiSink:
         self.started = False
         """Whether the head went out: no status can be sent any more."""
         self.content_sent = False
+        self._whole = False
+        """Whether what has begun is a whole answer, which no event fits into."""
 
     def keep_alive(self, every_s: float) -> None:
         """From now until the first content, send a sign of life every `every_s` seconds."""
@@ -75,10 +78,14 @@ class AsgiSink:
     async def answer(self, body: bytes) -> None:
         """Send a whole JSON answer with status 200."""
         await self._hold()
-        self.started = self.content_sent = True
+        self.content_sent = True
         headers = [*self._headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        if self._connection is None or not self._connection.send_whole(200, headers, body):
-            await send_whole(self._send, 200, headers, body)
+        if self._connection is not None and self._connection.send_whole(200, headers, body):
+            self.started = self._whole = True
+            return
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self.started = self._whole = True
+        await self._send({"type": "http.response.body", "body": body})
 
     async def write(self, events: bytes) -> None:
         """Send events, after the stream's head where that has not gone out yet."""
@@ -96,9 +103,14 @@ class AsgiSink:
         """End a stream that has begun with an error event, and a cut connection where a repetition may help.
 
         Clients take a cut for a reason to try again, also when the event before it says that this is in vain: some see
-        the cut first. So the event alone, and a proper end, must tell of what is permanent.
+        the cut first. So the event alone, and a proper end, must tell of what is permanent. A whole answer that has
+        begun can only be cut.
         """
         await self.stop_keep_alive()
+        if self._whole:
+            if self._connection is not None:
+                self._connection.break_off()
+            return
         event = error_event(error, self._dialect)
         await self._send({"type": "http.response.body", "body": event, "more_body": not error.permanent})
         if not error.permanent and self._connection is not None:

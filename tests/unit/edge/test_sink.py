@@ -33,6 +33,7 @@ class Client:
         self.whole: list[tuple[int, list[Header], bytes]] = []
         self.broken = False
         self._writes_whole = writes_whole
+        self._reads_once = False
 
     async def send(self, message: Any) -> None:
         """Take a message."""
@@ -40,6 +41,12 @@ class Client:
         await self.reads.wait()
         self.waiting -= 1
         self.messages.append(message)
+        if self._reads_once:
+            self.reads.clear()
+
+    def reads_once(self) -> None:
+        """Take one more message, and then none."""
+        self._reads_once = True
 
     async def hold(self) -> None:
         """Wait for the ledger."""
@@ -196,3 +203,24 @@ async def test_a_stream_that_fails_says_so_and_is_cut_when_a_repetition_may_help
     assert (client.broken, client.ended) == (not error.permanent, error.permanent)
     assert b'"type":"%b"' % kind in client.messages[-1]["body"]
     assert sink._keep_alive is None
+
+
+@pytest.mark.parametrize("stuck_at", [1, 2])
+async def test_a_whole_answer_that_cannot_be_sent_is_cut_once_its_head_is_out(stuck_at: int) -> None:
+    """No event belongs into it; before the head is out, an error with its own status still can go."""
+    client = Client(writes_whole=False)
+    sink = sink_of(client)
+    if stuck_at == 1:
+        client.reads.clear()
+    else:
+        client.reads_once()
+    sending = asyncio.ensure_future(sink.answer(b"{}"))
+    await wait_until(lambda: client.waiting and len(client.messages) == stuck_at - 1, "it waits for its reader")
+    sending.cancel()
+    await asyncio.wait((sending,))
+    assert sink.started is (stuck_at == 2)
+    assert sink.content_sent
+    if sink.started:
+        await sink.fail(UpstreamFailed("too late"))
+        assert client.broken
+        assert client.sent == b""
