@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from gateway.edge.stages import Stages
     from gateway.settle.ledger import Entry
 
+_TOO_LONG = "the request took longer than the gateway allows"
+
 _log = structlog.get_logger("penstock.edge")
 
 
@@ -87,6 +89,7 @@ class Completions:
     async def _admitted(self, scope: Scope, send: Send, principal: Principal, call: Call) -> None:
         stages = self._stages
         guard = _Guard(scope, stages.total_s(call))
+        entry: Entry | None = None
         try:
             reservation = await stages.admitter.admit(principal, call)
             try:
@@ -101,6 +104,8 @@ class Completions:
         except asyncio.CancelledError:
             if not guard.absorbs_cancellation():
                 raise
+            if guard.expired and entry is None:
+                raise UpstreamTimeout(_TOO_LONG) from None
         finally:
             guard.disarm()
 
@@ -122,21 +127,22 @@ class Completions:
             send, lambda: stages.ledger.hold(entry), headers, scope.get("penstock.connection"), self._dialect
         )
         progress = Progress(Meter(call.choices, reservation.estimate.prompt_tokens))
-        status, error = Status.INTERRUPTED, None
+        status = Status.INTERRUPTED
+        error: GatewayError | None = None
         try:
             try:
                 if call.stream:
                     sink.keep_alive(stages.limits.keep_alive_s)
                 await stages.relay.run(call, stages.router.attempts(call), sink, progress)
                 status = Status.OK
-            except asyncio.CancelledError:
-                if guard.hung_up:
-                    status = Status.CLIENT_CLOSED
-                if not guard.expired or not guard.absorbs_cancellation():
-                    raise
-                raise UpstreamTimeout("the request took longer than the gateway allows") from None
             finally:
                 await sink.stop_keep_alive()
+        except asyncio.CancelledError:
+            if guard.hung_up:
+                status = Status.CLIENT_CLOSED
+            if not guard.expired or not guard.absorbs_cancellation():
+                raise
+            status, error = Status.UPSTREAM_ERROR, UpstreamTimeout(_TOO_LONG)
         except GatewayError as failure:
             status, error = Status.UPSTREAM_ERROR, failure
         except Exception:
