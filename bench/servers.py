@@ -43,6 +43,7 @@ READY_S_MAX = 60.0
 READY_POLL_S = 0.01
 PROBE_S_MAX = 1.0
 DECISIONS = "penstock_limiter_decisions"
+DATABASE_PREFIX = "penstock_bench_"
 REPOSITORY = Path(__file__).parent.parent
 
 CONFIG = f"""\
@@ -95,7 +96,9 @@ def running_stack(directory: Path, postgres_dsn: str | None = None, redis_url: s
     """Start what is not given, make a database and a tenant in it; drop the database when left."""
     with running_servers(directory, postgres_dsn=postgres_dsn, redis_url=redis_url) as servers:
         pids = {child.spec.name: [child.pid] for child in servers.children}
-        name = f"penstock_bench_{secrets.token_hex(4)}"
+        if postgres_dsn is None:  # nobody else uses it: what is there was left by a benchmark that was killed
+            asyncio.run(_drop_databases(servers.postgres_dsn))
+        name = f"{DATABASE_PREFIX}{secrets.token_hex(4)}"
         dsn = _with_database(servers.postgres_dsn, name)
         asyncio.run(_execute(servers.postgres_dsn, f"CREATE DATABASE {name}"))
         try:
@@ -212,6 +215,17 @@ async def _versions(postgres_dsn: str, redis_url: str) -> dict[str, str]:
     async with Redis.from_url(redis_url) as redis:
         info = await redis.info("server")
     return {"postgres": postgres, "redis": str(info["redis_version"])}
+
+
+async def _drop_databases(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        for row in await connection.fetch(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, $1)", DATABASE_PREFIX
+        ):
+            await connection.execute(f'DROP DATABASE "{row["datname"]}" WITH (FORCE)')
+    finally:
+        await connection.close()
 
 
 async def _execute(dsn: str, statement: str) -> None:
