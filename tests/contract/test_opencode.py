@@ -7,9 +7,11 @@ itself counted. The other tests are about what OpenCode does with a refusal: it 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
+from tests.support.agents import UNTITLED
 from tests.support.engine import EngineProcess
 from tests.support.ledger import all_closed, cost_at
 from tests.support.opencode import OpenCodeRun, configuration, run_opencode
@@ -36,8 +38,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "hidden": {"pool": "gpu", "upstream": UPSTREAM},
 }
 TASK = "Use the bash tool to run: echo hello | tee greeting.txt"
-UNTITLED = ("--title", "a title")
-"""Without a request for a title, which OpenCode makes beside the first step and does not always wait for."""
 
 REFUSAL_REQUESTS_MAX = 2
 """The title and the first step: neither is repeated."""
@@ -95,14 +95,25 @@ def test_a_session_goes_on_with_what_the_engine_has_cached(stack: Stack, tmp_pat
     assert rows[-1]["cached_tokens"] > rows[-1]["prompt_tokens"] // 2
 
 
-def test_a_spent_limit_is_waited_out(stack: Stack, tmp_path: Path) -> None:
-    """429 with its time to wait: OpenCode comes back when it was told to, and finishes."""
-    tenant = stack.tenant(requests_per_minute=15, requests_burst=1)
-    refused_before = len(refusals(stack))
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"requests_per_minute": 8, "requests_burst": 1},
+        {"tokens_per_minute": 45_000, "tokens_burst": 10_000},  # room for one step, not for the next one
+    ],
+    ids=["requests", "tokens"],
+)
+def test_a_spent_limit_is_waited_out(stack: Stack, tmp_path: Path, limits: dict[str, int]) -> None:
+    """429 with its time to wait: OpenCode comes back when it was told to, not before, and finishes."""
+    tenant, lines_before = stack.tenant(**limits), len(stack.gateway.log_lines())
     run = work(stack, tenant, tmp_path, TASK, *UNTITLED)
     assert (run.code, run.errors, len(run.tools)) == (0, [], 1), run
-    assert {row["status"] for row in all_closed(stack.dsn, tenant, 2)} == {"ok"}
-    assert {line["status"] for line in refusals(stack)[refused_before:]} == {429}
+    served = all_closed(stack.dsn, tenant, 2)
+    assert {row["status"] for row in served} == {"ok"}
+    refused = [line for line in stack.gateway.log_lines()[lines_before:] if line["event"] == "refused"]
+    assert [line["status"] for line in refused] == [429], "the second step came back once, and was served"
+    waited_ms = arrived_ms(str(served[1]["event_id"])) - arrived_ms(refused[0]["request_id"])
+    assert waited_ms >= refused[0]["retry_after_s"] * 1000
 
 
 @pytest.mark.parametrize("case", ["revoked key", "model of others"])
@@ -122,3 +133,8 @@ def test_a_refusal_is_shown_and_not_repeated(stack: Stack, tmp_path: Path, case:
 def refusals(stack: Stack) -> list[dict[str, Any]]:
     """Return the replica's log lines about requests that it refused."""
     return [line for line in stack.gateway.log_lines() if line["event"] == "refused"]
+
+
+def arrived_ms(request_id: str) -> int:
+    """Return when a request came, in ms since 1970: its id begins with that."""
+    return UUID(request_id).int >> 80
