@@ -1,14 +1,15 @@
 # Penstock: every target works on a fresh clone with Python 3.11 or newer, as root or not. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test check test bench demo-opencode docs lock clean
+.PHONY: help run install install-test check test test-real-engine bench demo-opencode docs lock clean
 
 BIN := .venv/bin
 COVERAGE_MIN := 90
-LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra dev-servers --group build
+PIN := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header
+LOCK := $(PIN) --extra dev-servers --group build
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: install ## Run everything here: PostgreSQL, Redis, two simulated engines, the gateway (ARGS="--port 8081 ...")
 	@$(BIN)/penstock dev $(ARGS)
@@ -32,6 +33,9 @@ test: install-test ## The whole test suite, with coverage (ARGS="-k name" for a 
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report $(if $(ARGS),,--fail-under=$(COVERAGE_MIN))
 
+test-real-engine: install-test ## Penstock before real inference servers (ARGS="-k llama_cpp" for one; see docs/real-engines.md)
+	$(BIN)/pytest -v --capture=no tests/real_engine $(ARGS)
+
 bench: install ## Measure speed on this machine (ARGS="--help" lists what there is)
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -46,6 +50,10 @@ lock: ## Pin all dependencies again, with hashes (needs uv)
 	$(LOCK) --upgrade pyproject.toml -o requirements/run.txt
 	$(LOCK) --upgrade --group test --constraint requirements/run.txt pyproject.toml -o requirements/test.txt
 	$(LOCK) --upgrade --extra litellm --constraint requirements/run.txt pyproject.toml -o requirements/litellm.txt
+	$(PIN) --upgrade --group real-engine-build -o requirements/real-engine-build.txt
+	$(PIN) --upgrade --group real-engine-llama-cpp -o requirements/real-engine-llama-cpp.txt
+	# triton compiles kernels for GPUs, which nothing here has: 1 GB less.
+	$(PIN) --upgrade --group real-engine-transformers --no-emit-package triton -o requirements/real-engine-transformers.txt
 
 clean: ## Remove .venv and all caches; the data of `make run` in .penstock stays
 	rm -rf .venv .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.http import DONE, Http
 from tests.support.litellm_stand import ASK_FOR_USAGE, CHAT, HELLO, Stand, litellm_stand, said, tokens
-from tests.support.litellm_venv import INSTALL_S_MAX
+from tests.support.venvs import INSTALL_S_MAX
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:

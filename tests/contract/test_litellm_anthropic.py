@@ -11,7 +11,7 @@ import pytest
 from tests.support.anthropic import CACHE_READ_TOKENS, INPUT_TOKENS, OUTPUT_TOKENS, Script, answer, refusal, text
 from tests.support.http import DONE
 from tests.support.litellm_stand import ASK_FOR_USAGE, CHAT, HELLO, Stand, litellm_stand, said, tokens
-from tests.support.litellm_venv import INSTALL_S_MAX
+from tests.support.venvs import INSTALL_S_MAX
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.command import Penstock
 from tests.support.gateway import GatewayProcess, write_config
-from tests.support.litellm_venv import INSTALL_S_MAX, litellm_python
+from tests.support.litellm_venv import litellm_python
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:

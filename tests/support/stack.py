@@ -78,7 +78,7 @@ def running_stack(
         settings: of the replicas, as `GatewayProcess` takes them.
     """
     with ExitStack() as stack:
-        running = [stack.enter_context(engine) for engine in engines or [EngineProcess("sim")]]
+        running = [stack.enter_context(engine) for engine in ([EngineProcess("sim")] if engines is None else engines)]
         dsn = stack.enter_context(databases.migrated())
         empty_redis(servers.redis_url)
         gateways = []
