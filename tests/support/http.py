@@ -208,6 +208,13 @@ class RawConnection:
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, response.read())
 
+    def peek_line(self) -> bytes:
+        """Return the beginning of what comes next, at most a line and without taking it; b"" at the end."""
+        try:
+            return self._file.peek().partition(b"\r\n")[0]
+        except ConnectionError:
+            return b""
+
     def read(self) -> bytes:
         """Return the next bytes, b"" when the server has closed."""
         return self._file.read1()
