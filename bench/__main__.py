@@ -15,6 +15,7 @@ from bench.machine import busy_caveat, machine_facts
 from bench.nginx import HOW_TO_INSTALL, find_nginx
 from bench.options import COMPARE, compare_options, measure_options, stored_options
 from bench.pinning import available_cores, pinned, split_cores
+from bench.processes import alone
 from bench.report import print_report
 from bench.runner import Runner
 from bench.scenarios import select
@@ -85,6 +86,7 @@ def _measure(console: Console, options: argparse.Namespace) -> int:
     results: list[ScenarioResult] = []
     failure: BenchError | None = None
     with ExitStack() as opened:
+        opened.enter_context(alone(BUILD_DIR))
         opened.enter_context(time_limit(expected_s * SLOWER_MAX + SPARE_S))
         opened.enter_context(pinned(cores.others))
         stack = None

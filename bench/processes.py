@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Self
 
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -31,6 +33,18 @@ def ends_with_this_process() -> Callable[[], None]:
             os._exit(1)
 
     return tie
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold `directory` for the length of the block. Raises BenchError when another benchmark does."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel's: gone with this process
+        except BlockingIOError as error:
+            raise BenchError("another benchmark is running here: two at once would measure each other") from error
+        yield
 
 
 class Background:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,11 +13,15 @@ from bench.accounting import CpuSample, cpu_ns, memory_of, sample_cpu
 from bench.errors import BenchError
 from bench.machine import busy_caveat
 from bench.pinning import Cores, parse_cores, pinned, split_cores, thread_siblings
+from bench.processes import alone
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NO_SUCH_PID = 2**22 + 1  # above the highest that Linux ever gives out
 
 
-def alone(_: int) -> frozenset[int]:
+def singles(_: int) -> frozenset[int]:
     """Return no siblings: every core is a physical one."""
     return frozenset()
 
@@ -27,10 +32,10 @@ def pairs(core: int) -> frozenset[int]:
 
 
 def test_the_gateway_has_a_core_to_itself() -> None:
-    cores = split_cores(frozenset({2, 3, 5}), siblings_of=alone)
+    cores = split_cores(frozenset({2, 3, 5}), siblings_of=singles)
     assert cores.gateway == {2}
     assert cores.others == {3, 5}
-    assert split_cores(frozenset({2, 3}), 3, alone).others == {2}
+    assert split_cores(frozenset({2, 3}), 3, singles).others == {2}
 
 
 def test_the_other_thread_of_its_physical_core_stays_unused() -> None:
@@ -42,14 +47,14 @@ def test_two_threads_of_one_physical_core_are_used_with_a_caveat() -> None:
     cores = split_cores(frozenset({0, 1}), siblings_of=pairs)
     assert cores == Cores(frozenset({0}), frozenset({1}), shared=True)
     assert "two hardware threads of one physical core" in cores.caveats()[0]
-    assert not any("physical" in caveat for caveat in split_cores(frozenset({0, 1}), siblings_of=alone).caveats())
+    assert not any("physical" in caveat for caveat in split_cores(frozenset({0, 1}), siblings_of=singles).caveats())
     assert split_cores(frozenset(range(8)), siblings_of=pairs).caveats() == []
 
 
 @pytest.mark.parametrize(("available", "core"), [({0}, None), ({0, 1}, 7)])
 def test_refuses_cores_that_do_not_do(available: set[int], core: int | None) -> None:
     with pytest.raises(BenchError):
-        split_cores(frozenset(available), core, alone)
+        split_cores(frozenset(available), core, singles)
 
 
 def test_says_when_a_process_may_not_choose_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +116,12 @@ def test_memory_has_a_peak_at_least_as_high_as_now() -> None:
 def test_tells_when_the_machine_is_not_idle(load: float, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 - a case
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
     assert (f"load average {load}" in (busy_caveat() or "")) is told
+
+
+def test_only_one_benchmark_runs_at_a_time(tmp_path: Path) -> None:
+    for _ in range(2):
+        with alone(tmp_path / "build"), pytest.raises(BenchError, match="another benchmark"), alone(tmp_path / "build"):
+            raise AssertionError("two at once")
 
 
 def test_there_is_no_cpu_time_of_nobody() -> None:
