@@ -67,6 +67,20 @@ def opened_events(dsn: str, tenant: Tenant) -> list[dict[str, Any]]:
     return _rows(dsn, "SELECT * FROM usage_open WHERE organization_id = $1 ORDER BY event_id", tenant.organization_id)
 
 
+def both_events(dsn: str, tenant: Tenant) -> list[tuple[UUID, dict[str, Any] | None]]:
+    """Return the id of each opened event of a tenant, oldest first, with its row of `usage_event` once it is closed."""
+    rows = _rows(
+        dsn,
+        """
+        SELECT opened.event_id AS opened_id, closed.*
+        FROM usage_open AS opened LEFT JOIN usage_event AS closed USING (event_id, opened_at)
+        WHERE opened.organization_id = $1 ORDER BY opened.event_id
+        """,
+        tenant.organization_id,
+    )
+    return [(row.pop("opened_id"), row if row["status"] else None) for row in rows]
+
+
 def closed_event(dsn: str, request_id: str) -> dict[str, Any]:
     """Wait for the row of `usage_event` that a request ends in, and return it."""
     event_id = UUID(request_id)
