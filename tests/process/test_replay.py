@@ -87,12 +87,12 @@ def test_an_interrupt_shows_what_there_is(engine: EngineProcess, tmp_path: Path)
         stdout=subprocess.PIPE,
         text=True,
     )
-    engine.wait_for(lambda counters: counters["finished"] > before + 5, timeout_s=30)
+    engine.wait_for(lambda counters: counters["finished"] > before + 20, timeout_s=30)
     running.send_signal(signal.SIGINT)
     out, _ = running.communicate(timeout=30)
     report = json.loads(out)
     assert (running.returncode, report["interrupted"]) == (130, True)
-    assert report["answered"] > 5
+    assert report["answered"] > 20 - 4, "of each of four sessions one answer may be on its way"
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:

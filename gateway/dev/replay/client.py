@@ -66,7 +66,7 @@ class _Collector:
         self.answer = Answer()
         self.parser: httptools.HttpResponseParser
         self.pieces: list[bytes] = []
-        self.headed = self.complete = False
+        self.headed = self.complete = self.keeps_alive = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -78,7 +78,8 @@ class _Collector:
         self.pieces.append(piece)
 
     def on_message_complete(self) -> None:
-        self.complete = True
+        # The parser knows only here: then it is ready for another message.
+        self.complete, self.keeps_alive = True, self.parser.should_keep_alive()
 
 
 class Connection:
@@ -142,7 +143,7 @@ class Connection:
         return collector.answer, self._pieces(reader, collector)
 
     async def _pieces(self, reader: asyncio.StreamReader, collector: _Collector) -> AsyncGenerator[bytes, None]:
-        done = False
+        again = False
         try:
             while True:
                 pieces, collector.pieces = collector.pieces, []
@@ -151,9 +152,9 @@ class Connection:
                 if collector.complete:
                     break
                 await self._feed(reader, collector)
-            done = collector.parser.should_keep_alive()
+            again = collector.keeps_alive
         finally:
-            if not done:
+            if not again:
                 self.close()
 
     async def _feed(self, reader: asyncio.StreamReader, collector: _Collector) -> None:
