@@ -6,6 +6,7 @@ retry and whether to shorten the conversation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -24,10 +25,15 @@ class ErrorText(NamedTuple):
 class Dialect(Protocol):
     """One way of saying it."""
 
-    keep_alive: bytes
-    """What is sent while a stream waits for its first content."""
-    request_id_headers: tuple[bytes, ...]
-    """Where clients look for the id of their request."""
+    @property
+    def keep_alive(self) -> bytes:
+        """What is sent while a stream waits for its first content."""
+        ...
+
+    @property
+    def request_id_headers(self) -> tuple[bytes, ...]:
+        """Where clients look for the id of their request."""
+        ...
 
     def body(self, error: ErrorText) -> bytes:
         """Return an error's body as JSON."""
@@ -38,10 +44,11 @@ class Dialect(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class OpenAIDialect:
     """`{"error": {message, type, param, code}}`."""
 
-    keep_alive = b": keep-alive\n\n"
+    keep_alive: bytes = b": keep-alive\n\n"
     request_id_headers: tuple[bytes, ...] = (b"x-request-id",)
 
     def body(self, error: ErrorText) -> bytes:
@@ -53,6 +60,7 @@ class OpenAIDialect:
         return b"data: %b\n\n" % self.body(error)
 
 
+@dataclass(frozen=True, slots=True)
 class ResponsesDialect(OpenAIDialect):
     """OpenAI's, but in a stream an `error` event, flat as documented and nested as OpenAI's SDKs read it."""
 
@@ -63,10 +71,11 @@ class ResponsesDialect(OpenAIDialect):
         return b"event: error\ndata: %b\n\n" % msgspec.json.encode({**flat, "error": said})
 
 
+@dataclass(frozen=True, slots=True)
 class AnthropicDialect:
     """`{"type": "error", "error": {type, message, code, param}}`, and `ping` events."""
 
-    keep_alive = b'event: ping\ndata: {"type":"ping"}\n\n'
+    keep_alive: bytes = b'event: ping\ndata: {"type":"ping"}\n\n'
     request_id_headers: tuple[bytes, ...] = (b"x-request-id", b"request-id")
 
     def body(self, error: ErrorText) -> bytes:
