@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 POLL_S = 0.01
+TURNS_NEAR = 5000
 WAIT_S_MAX = 10.0
 
 
@@ -36,3 +37,12 @@ async def wait_until(look: Callable[[], T], what: str, timeout_s: float = WAIT_S
         if time.monotonic() > deadline_s:
             raise AssertionError(f"not within {timeout_s:g} s: {what} (last seen: {found!r})")
         await asyncio.sleep(POLL_S)
+
+
+async def near(look: Callable[[], T], what: str) -> T:
+    """Do as `wait_until` does, for what a few turns of this very loop bring about: look at each of them first."""
+    for _ in range(TURNS_NEAR):
+        if found := look():
+            return found
+        await asyncio.sleep(0)
+    return await wait_until(look, what)

@@ -1,0 +1,1 @@
+"""A request cancelled at every place where it may be suspended."""
