@@ -11,6 +11,7 @@ import pytest
 from tests.support.command import Penstock
 from tests.support.gateway import GatewayProcess, write_config
 from tests.support.litellm_venv import litellm_python
+from tests.support.venvs import INSTALL_S_MAX
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
