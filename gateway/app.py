@@ -23,6 +23,7 @@ from gateway.admit.local import LocalBuckets
 from gateway.authenticate.authenticator import Authenticator, CachePolicy
 from gateway.authenticate.key import Peppers
 from gateway.authenticate.key_store import KeyStore
+from gateway.edge.descriptors import allow_descriptors
 from gateway.edge.openapi import describe_data_path
 from gateway.edge.probes import Readiness
 from gateway.edge.protocol import bounded_protocol
@@ -180,6 +181,7 @@ async def serve(settings: Settings) -> None:
     """
     watcher = ConfigWatcher(settings.config, timeouts=settings.timeouts)
     config = watcher.load()
+    allow_descriptors(settings.connections_max, settings.requests_in_flight_max)
     async with open_resources(settings) as resources:
         gateway = Gateway(settings, resources, watcher, config)
         protocol = bounded_protocol(
