@@ -106,6 +106,7 @@ class Admitter:
             output_max=call.output_max,
             choices=call.choices,
             embeds=not call.endpoint.generates,
+            media=call.media,
         )
         capacity = buckets.tightest_token_capacity
         if capacity is None:

@@ -68,7 +68,9 @@ class Estimate(NamedTuple):
 NOTHING_EXPECTED = Estimate(0, 0, 0)
 
 
-def estimate(body: bytes, experience: Experience, *, output_max: int | None, choices: int, embeds: bool) -> Estimate:
+def estimate(
+    body: bytes, experience: Experience, *, output_max: int | None, choices: int, embeds: bool, media: bool = True
+) -> Estimate:
     """Estimate a request from its body.
 
     Args:
@@ -77,8 +79,9 @@ def estimate(body: bytes, experience: Experience, *, output_max: int | None, cho
         output_max: the bound that the client or the model sets on one completion, None for none.
         choices: how many completions are asked for (`n`).
         embeds: whether nothing is generated.
+        media: whether there may be inline images or files in the body.
     """
-    text_bytes, items = _without_data_urls(body)
+    text_bytes, items = _without_data_urls(body) if media else (len(body), 0)
     prompt_tokens = max(math.ceil(text_bytes / experience.bytes_per_token), 1) + items * DATA_URL_TOKENS
     if embeds:
         return Estimate(prompt_tokens, 0, text_bytes)

@@ -82,6 +82,8 @@ class Call:
     choices: int
     session: str | None
     started_s: float
+    media: bool = True
+    """Whether there may be inline images or files in the body; False spares the search for them."""
 
     def upstream_body(self, upstream_model: str) -> bytes:
         """Return the body for an engine that calls the model `upstream_model`; values are copied, never re-encoded."""

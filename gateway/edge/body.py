@@ -146,7 +146,8 @@ def parse_call(
     model = models.get(name) if len(name) <= MODEL_CHARS_MAX else None
     if model is None:
         raise ModelNotFound(f"there is no model '{name[:MODEL_CHARS_MAX]}'; GET /v1/models lists yours", param="model")
-    refuse_addresses(fields, model.media_hosts)
+    # Anthropic's inline images have none of the keys that addresses have.
+    media = refuse_addresses(fields, model.media_hosts) or endpoint is Endpoint.MESSAGES
     _check_required(fields, endpoint)
     stream = _boolean(fields, "stream") and endpoint.generates
     usage_wanted, choices = False, 1
@@ -171,6 +172,7 @@ def parse_call(
         choices=choices,
         session=_session(fields, headers),
         started_s=started_s,
+        media=media,
     )
 
 

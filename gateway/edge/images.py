@@ -76,8 +76,8 @@ class _Step(NamedTuple):
 _Place: TypeAlias = "tuple[_Step, Any]"
 
 
-def refuse_addresses(fields: Fields, hosts: tuple[str, ...]) -> None:
-    """Look through the fields that engines could find an address in.
+def refuse_addresses(fields: Fields, hosts: tuple[str, ...]) -> bool:
+    """Look through the fields that engines could find an address in, and return whether any may hold one.
 
     Args:
         fields: the body's top level.
@@ -88,9 +88,12 @@ def refuse_addresses(fields: Fields, hosts: tuple[str, ...]) -> None:
         ImageAddressRefused: there is an address that may not be fetched; `param` names the place.
         InvalidRequest: a field that may hold addresses is nested too deeply or is no UTF-8.
     """
+    found = False
     for name, raw in fields.items():
         if name not in _NEVER_FETCHED and _SUSPECT.search(raw) is not None:
+            found = True
             _look_through(name, raw, hosts)
+    return found
 
 
 def _look_through(name: str, raw: msgspec.Raw, hosts: tuple[str, ...]) -> None:

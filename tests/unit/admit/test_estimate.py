@@ -24,6 +24,8 @@ def test_an_image_counts_as_one_and_its_bytes_do_not() -> None:
     expected = estimate(body, Experience(), output_max=None, choices=1, embeds=True)
     assert expected.prompt_bytes < 40
     assert DATA_URL_TOKENS < expected.prompt_tokens < DATA_URL_TOKENS + 20
+    spared = estimate(body, Experience(), output_max=None, choices=1, embeds=True, media=False)
+    assert spared.prompt_bytes == len(body), "it is not searched for where there can be none"
     unclosed = estimate(body[:-2], Experience(), output_max=None, choices=1, embeds=True)
     assert unclosed.prompt_bytes == len(body) - 2, "what is no string is counted by its size"
 
