@@ -9,7 +9,7 @@ from gateway.cli.lazy import COMMANDS
 from gateway.settings import Settings
 from gateway.settings.process import ENV_PREFIX
 from gateway.settings.reference import reference
-from tests.support.source import GENERATED, REPOSITORY, fail_for, files
+from tests.support.source import GENERATED, REPOSITORY, fail_for, files, modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ TARGET = re.compile(r"^([a-z][a-z-]*):(?! *=)(?:[^#\n]*?)(?: +## +(\S.*))?$", re
 MAKE = re.compile(r"(?:`|\$ |^ *)make ([a-z][a-z-]+)(?=[`\s;:,.)]|$)", re.MULTILINE)
 COMMAND = re.compile(r"(?:`|\$ |^ *)penstock ([a-z][a-z-]+)", re.MULTILINE)
 VARIABLE = re.compile(rf"\b{ENV_PREFIX}([A-Z][A-Z_]+)\b")
+OPTION_VARIABLE = re.compile(rf'envvar="{ENV_PREFIX}([A-Z_]+)"')
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:|#|mailto:)([^)#\s]+)")
 CODE_PATH = re.compile(r"`((?:gateway|tests|docs|alembic|bench|scripts|deploy|helm)/[\w./-]+)`")
 TEST_VARIABLES = frozenset({"TEST_POSTGRES_DSN", "TEST_REDIS_URL"})
@@ -47,7 +48,8 @@ def test_what_documents_tell_to_make_exists() -> None:
 
 
 def test_commands_and_variables_of_the_documents_exist() -> None:
-    known = {name.upper() for name in Settings.model_fields} | TEST_VARIABLES
+    options = {name for module in modules("gateway") for name in OPTION_VARIABLE.findall("\n".join(module.lines))}
+    known = {name.upper() for name in Settings.model_fields} | TEST_VARIABLES | options
     fail_for(f"{path}: penstock {name}" for path, name in _found(COMMAND) if name not in COMMANDS)
     fail_for(f"{path}: {ENV_PREFIX}{name}" for path, name in _found(VARIABLE) if name not in known)
 
