@@ -119,6 +119,15 @@ class RequestExceedsLimit(GatewayError):
     status, code, kind = 413, "request_exceeds_limit", "invalid_request_error"
 
 
+class InstructionsExceedLimit(GatewayError):
+    """The tools and instructions alone are larger than a bucket can ever hold: no shorter conversation can help.
+
+    Not 413, which agents answer with a summary of the conversation: a request that is paid for, again and again.
+    """
+
+    status, code, kind = 400, "instructions_exceed_limit", "invalid_request_error"
+
+
 class UnsupportedEncoding(GatewayError):
     """The body is compressed, or otherwise not sent as it is."""
 

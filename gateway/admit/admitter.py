@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from gateway.admit.bucket import Refusal, UsageVector
 from gateway.admit.estimate import NOTHING_EXPECTED, Estimate, Experience, estimate
+from gateway.admit.instructions import instruction_tokens
 from gateway.admit.policy import BucketSet, bucket_set
 from gateway.admit.reservation import Reservation
 from gateway.domain.call import Endpoint
-from gateway.errors import LimiterUnavailable, LimitExceeded, RequestExceedsLimit
+from gateway.errors import InstructionsExceedLimit, LimiterUnavailable, LimitExceeded, RequestExceedsLimit
 
 if TYPE_CHECKING:
     from gateway.admit.bucket_store import BucketStore
@@ -48,6 +49,7 @@ class Admitter:
 
         Raises:
             RequestExceedsLimit: the prompt is larger than a token bucket can ever hold.
+            InstructionsExceedLimit: so are its tools and instructions, without any conversation.
             LimitExceeded: a bucket cannot cover it now; says which and when it will.
             LimiterUnavailable: Redis is away and the policy is `deny`.
         """
@@ -115,6 +117,12 @@ class Admitter:
         prompt_cost = expected.prompt_tokens * weights.input
         if prompt_cost > capacity:
             self._metrics.decided("too_large")
+            fixed_tokens = instruction_tokens(call.fields, experience.bytes_per_token)
+            if fixed_tokens * weights.input > capacity:
+                raise InstructionsExceedLimit(
+                    f"the tools and instructions alone (about {fixed_tokens} tokens) are larger than the token limit "
+                    f"of {capacity:.0f} can ever hold; use fewer tools, or have the limit raised"
+                )
             raise RequestExceedsLimit(
                 f"the prompt (about {expected.prompt_tokens} tokens) is larger than the token limit of "
                 f"{capacity:.0f} can ever hold; shorten it",

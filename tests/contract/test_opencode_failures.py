@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tests.support.agents import UNTITLED
-from tests.support.ledger import all_closed
+from tests.support.ledger import all_closed, opened_events
 from tests.support.scripted import stream_script
 
 if TYPE_CHECKING:
@@ -108,3 +108,12 @@ def test_a_conversation_that_is_too_long_is_shortened_once(agents: Agents, tmp_p
     assert {event["error"]["name"] for event in run.of_type("error")} == {"ContextOverflowError"}
     rows = all_closed(agents.stack.dsn, tenant, 2)
     assert {(row["error_code"], row["cost_pico_usd"]) for row in rows} == {("context_length_exceeded", 0)}
+
+
+def test_a_limit_below_its_instructions_is_told_once_and_nothing_is_summed_up(agents: Agents, tmp_path: Path) -> None:
+    """Told 413, OpenCode would have the model sum up nothing, pay for it, and ask again, for ever."""
+    tenant = agents.stack.tenant(tokens_per_minute=3000)
+    run = agents.work(tenant, tmp_path, SAY, *UNTITLED)
+    assert run.code != 0
+    assert ["tools and instructions alone" in message for message in run.errors] == [True]
+    assert opened_events(agents.stack.dsn, tenant) == []

@@ -9,7 +9,7 @@ from gateway.admin.credentials import create_admin_credential
 from gateway.admin.database import transaction_on
 from gateway.admin.scope import PLATFORM
 from gateway.errors import Forbidden, GatewayError
-from tests.support.chat import chat
+from tests.support.chat import chat, tool
 from tests.support.gateway import SIM_MODEL
 from tests.support.servers import run_blocking
 from tests.support.tenants import NO_PEPPERS
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CHAT = "/v1/chat/completions"
 ADMIN = "/admin/v1/organizations"
 IMAGE = [{"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}]
+WIDE = {f"property_{number}": "string" for number in range(50)}
+"""Of a tool that is larger than the smallest limit."""
 HEADER_BYTES_MAX = 8192
 DATA_BYTES_MAX = 65_536
 REPLICA: dict[str, Any] = {
@@ -66,7 +68,7 @@ def admin(dsn: str) -> dict[str, str]:
 
 
 def _data_path(key: str, small: str, narrow: str) -> list[Case]:
-    may = {"authorization": f"Bearer {key}"}
+    may, limited = {"authorization": f"Bearer {key}"}, {"authorization": f"Bearer {small}"}
     return [
         ("POST", CHAT, b"{", may, 400, "invalid_request"),
         ("POST", CHAT, chat(messages=[{"role": "user", "content": IMAGE}]), may, 400, "image_address_refused"),
@@ -80,7 +82,15 @@ def _data_path(key: str, small: str, narrow: str) -> list[Case]:
         ("DELETE", CHAT, None, may, 405, "method_not_allowed"),
         ("POST", "/livez", None, may, 405, "method_not_allowed"),
         ("POST", CHAT, b" " * (DATA_BYTES_MAX + 1), may, 413, "request_too_large"),
-        ("POST", CHAT, chat("word " * 500), {"authorization": f"Bearer {small}"}, 413, "request_exceeds_limit"),
+        ("POST", CHAT, chat("word " * 500), limited, 413, "request_exceeds_limit"),
+        (
+            "POST",
+            CHAT,
+            chat(tools=[tool("wide", **WIDE)]),
+            {"authorization": f"Bearer {small}"},
+            400,
+            "instructions_exceed_limit",
+        ),
         ("POST", CHAT, chat(), {**may, "content-encoding": "gzip"}, 415, "unsupported_encoding"),
         ("POST", CHAT, chat(sim={"status": 422}), may, 422, "upstream_refused"),
         ("GET", "/v1/models", None, {**may, "x-long": "x" * HEADER_BYTES_MAX}, 431, "headers_too_large"),
