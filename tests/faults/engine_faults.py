@@ -18,7 +18,6 @@ MIDDLE = 8
 TOKENS = 24
 """Tokens of an answer that nothing cuts."""
 NEVER_MS = 600_000
-IMPATIENT = {"first_byte_s": 0.25, "idle_s": 0.25}
 
 Billed = Literal["exact", "zero", "counted", "nothing"]
 """As the engine counted; zero, as it said; as the gateway counted; nothing, since nobody got anything."""
@@ -104,7 +103,9 @@ def untested() -> list[str]:
     return missing + [f"usage={shape}" for shape in get_args(UsageShape) if shape not in shapes]
 
 
-def pool(*urls: str, impatient: bool) -> dict[str, Any]:
-    """Return a pool of engines that are never probed, as in penstock.yaml."""
-    patience = {"timeouts": dict(IMPATIENT)} if impatient else {}
-    return {"engine": "vllm", "endpoints": list(urls), "health": {"path": None}, **patience}
+def pool(*urls: str, patience_s: float | None = None) -> dict[str, Any]:
+    """Return a pool of engines that are never probed, as in penstock.yaml; `patience_s` with each of their silences."""
+    unprobed = {"engine": "vllm", "endpoints": list(urls), "health": {"path": None}}
+    return (
+        unprobed if patience_s is None else {**unprobed, "timeouts": {"first_byte_s": patience_s, "idle_s": patience_s}}
+    )

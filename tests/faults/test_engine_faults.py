@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from gateway.dev.servers import ServerAddresses
     from tests.support.servers import Databases
 
+PATIENCE_S = 0.25
+"""With a silent engine, which nothing else can tell from a slow one."""
+
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[EngineProcess]:
@@ -35,7 +38,7 @@ def stack(
     databases: Databases, servers: ServerAddresses, tmp_path_factory: pytest.TempPathFactory, engine: EngineProcess
 ) -> Iterator[Stack]:
     """One replica before one engine, which is in many pools."""
-    pools = {name: pool(engine.url, impatient=fault.silent) for name, fault in FAULTS.items()}
+    pools = {name: pool(engine.url, patience_s=PATIENCE_S if fault.silent else None) for name, fault in FAULTS.items()}
     config = {"models": {name: {"pool": name, "upstream": "sim"} for name in pools}, "pools": pools}
     folder = tmp_path_factory.mktemp("engine-faults")
     with running_stack(databases, servers, folder, engines=(), extra_engines=[engine.url], config=config) as running:

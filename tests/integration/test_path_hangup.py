@@ -97,12 +97,8 @@ def test_a_hang_up_in_a_stream_stops_the_engine_and_is_billed(stack: Stack, tena
 
 def asked(stack: Stack, tenant: Tenant, request: dict[str, Any]) -> RawConnection:
     """Send a request on a connection of its own and wait until the engine has it."""
-    client = stack.gateway.http(tenant.key)
     received = stack.engine.counters()["received"]
-    connection = client.raw()
-    body = json.dumps(request).encode()
-    lines = [f"POST {CHAT} HTTP/1.1", "host: x", f"authorization: Bearer {tenant.key}", f"content-length: {len(body)}"]
-    connection.send("\r\n".join([*lines, "", ""]).encode() + body)
+    connection = stack.gateway.http(tenant.key).asked(CHAT, request)
     stack.engine.wait_for(lambda counters: counters["received"] == received + 1)
     return connection
 

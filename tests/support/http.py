@@ -145,6 +145,14 @@ class Http:
         """POST `document` and return once the head of the answer is there."""
         return Stream(*self._send("POST", path, document, headers))
 
+    def asked(self, path: str, document: object) -> RawConnection:
+        """POST `document` and wait for nothing."""
+        body = json.dumps(document).encode()
+        lines = [f"POST {path} HTTP/1.1", "host: x", f"authorization: Bearer {self.key}"]
+        connection = self.raw()
+        connection.send("\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body)
+        return connection
+
     def raw(self) -> RawConnection:
         """Open a connection for bytes."""
         return RawConnection(self.host, self.port)
