@@ -28,7 +28,7 @@ def test_a_missing_compiler_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPa
 
 def test_a_failed_installation_is_told(tmp_path: Path) -> None:
     lock = tmp_path / "lock.txt"
-    lock.write_text("no-hashes\n")
+    lock.write_text("./no-such-folder\n")
     broken = Environment("nowhere", (str(lock.with_suffix("")),))
     said: list[str] = []
     try:
