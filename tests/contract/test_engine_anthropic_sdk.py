@@ -157,6 +157,18 @@ def test_tokens_are_counted_as_they_are_used(client: anthropic.Anthropic) -> Non
     assert used.input_tokens + (used.cache_read_input_tokens or 0) == counted
 
 
+def test_a_billing_header_in_the_system_prompt_is_no_part_of_the_prompt(client: anthropic.Anthropic) -> None:
+    def counted(*texts: str) -> int:
+        system: Any = [{"type": "text", "text": text} for text in texts]
+        return client.messages.count_tokens(model="sim", messages=HELLO, system=system).input_tokens
+
+    assert (
+        counted("x-anthropic-billing-header: cch=1234", "Be brief.")
+        == counted("Be brief.")
+        < counted("1234", "Be brief.")
+    )
+
+
 def test_the_same_conversation_is_the_same_prompt_as_in_a_chat(
     engine: EngineProcess, client: anthropic.Anthropic
 ) -> None:

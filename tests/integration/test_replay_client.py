@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -72,6 +72,20 @@ async def test_what_breaks_off_is_lost(said: bytes) -> None:
 
     async with RawServer(broken) as server:
         with pytest.raises(ConnectionLost):
+            await posted(Connection(Target.of(f"{server.url}/v1")))
+
+
+async def test_a_head_without_end_is_no_answer() -> None:
+    async def endless(server: RawConnection) -> None:
+        await server.request()
+        with suppress(ConnectionError):
+            while True:
+                await server.send(
+                    b"HTTP/1.1 200 OK\r\n" if not server.sent_bytes else b"x-more: %b\r\n" % (b"a" * 60_000)
+                )
+
+    async with RawServer(endless) as server:
+        with pytest.raises(ConnectionLost, match="without end"):
             await posted(Connection(Target.of(f"{server.url}/v1")))
 
 

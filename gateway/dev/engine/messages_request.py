@@ -27,6 +27,9 @@ from gateway.dev.engine.requests import (
     Tool,
 )
 
+# What Claude Code puts first into its system prompt: another one for each request, so vLLM leaves it out.
+BILLING = "x-anthropic-billing-header"
+
 
 class Source(msgspec.Struct):
     """Where an image comes from: an address, or its bytes."""
@@ -87,7 +90,7 @@ class CountTokensRequest(msgspec.Struct, kw_only=True):
     def conversation(self) -> list[Message]:
         """Return the messages as the chat endpoint has them, the system prompts joined in front."""
         system = [self.system or "", *(turn.content for turn in self.messages if turn.role == "system")]
-        texts = [text for content in system for text in _texts(content)]
+        texts = [text for content in system for text in _texts(content) if not text.startswith(BILLING)]
         head = [Message("system", "".join(texts))] if texts else []
         return head + [message for turn in self.messages if turn.role != "system" for message in _messages(turn)]
 

@@ -17,6 +17,7 @@ CONNECT_S_MAX = 10.0
 # From one read to the next. An engine may think for long before its first token.
 SILENCE_S_MAX = 600.0
 READ_BYTES = 65_536
+HEAD_READS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +136,18 @@ class Connection:
             self.close()
             raise
         try:
-            while not collector.headed:
-                await self._feed(reader, collector)
+            await self._read_head(reader, collector)
         except BaseException:
             self.close()
             raise
         return collector.answer, self._pieces(reader, collector)
+
+    async def _read_head(self, reader: asyncio.StreamReader, collector: _Collector) -> None:
+        for _ in range(HEAD_READS_MAX):
+            await self._feed(reader, collector)
+            if collector.headed:
+                return
+        raise ConnectionLost("an answer's head without end")
 
     async def _pieces(self, reader: asyncio.StreamReader, collector: _Collector) -> AsyncGenerator[bytes, None]:
         again = False

@@ -35,6 +35,7 @@ class Delta(msgspec.Struct):
     """What a chunk adds to the message."""
 
     content: str | None = None
+    reasoning: str | None = None
     reasoning_content: str | None = None
     tool_calls: list[Any] | None = None
 
@@ -49,7 +50,8 @@ class Choice(msgspec.Struct):
     def says(self) -> bool:
         """Whether it carries something of the answer."""
         delta = self.delta or Delta()
-        return bool(delta.content or delta.reasoning_content or delta.tool_calls or self.finish_reason)
+        thinks = delta.reasoning or delta.reasoning_content
+        return bool(delta.content or thinks or delta.tool_calls or self.finish_reason)
 
 
 class Chunk(msgspec.Struct):

@@ -31,6 +31,15 @@ def test_a_stream_is_read_in_whatever_pieces_it_comes(size: int) -> None:
     assert not reading.failed
 
 
+@pytest.mark.parametrize(
+    "delta", [{"content": "a"}, {"reasoning": "a"}, {"reasoning_content": "a"}, {"tool_calls": [{"index": 0}]}]
+)
+def test_whatever_is_said_first_is_the_first_token(delta: object) -> None:
+    reading = StreamReading()
+    reading.feed(stream(ROLE, {"choices": [{"delta": delta}]}))
+    assert reading.first_token_s is not None
+
+
 def test_a_role_is_no_token() -> None:
     reading = StreamReading()
     reading.feed(stream(ROLE))
