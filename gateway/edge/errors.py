@@ -25,9 +25,9 @@ DETAIL_HEADER = b"x-penstock-error-detail"
 RETRIED_WORDS = re.compile(
     r"429|500|502|503|504|524|529|rate.?limit|rate increased|too.many.requests|server.?error|overloaded|at capacity"
     r"|internal.?error|returned.error|terminated|exhausted|unavailable|try (?:your request )?again|retry your request"
-    r"|timed?.?out|econn|etimedout|enotfound|eai_again|getaddrinfo|socket (?:hang up|connection was closed)|fetch failed"
-    r"|failed to fetch|network.?error|upstream connect|connection (?:error|reset|refused|lost)|reset before headers"
-    r"|bad gateway",
+    r"|timed?.?out|econn|etimedout|enotfound|eai_again|getaddrinfo|socket (?:hang up|connection was closed)|bad gateway"
+    r"|fetch failed|failed to fetch|network.?error|upstream connect|connection (?:error|reset|refused|lost)"
+    r"|reset before headers",
     re.IGNORECASE | re.DOTALL,
 )
 
