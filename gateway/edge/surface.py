@@ -16,15 +16,17 @@ from gateway.edge.asgi import send_error
 from gateway.edge.body import Disconnected
 from gateway.edge.completions import Completions, request_headers
 from gateway.edge.dialects import ANTHROPIC, OPENAI, RESPONSES
+from gateway.edge.errors import render
 from gateway.edge.models import ListModels, ShowModel
 from gateway.edge.probes import Liveness, Readiness
-from gateway.errors import GatewayError, InternalError, MethodNotAllowed, UnsupportedEncoding
+from gateway.errors import Draining, GatewayError, InternalError, MethodNotAllowed, UnsupportedEncoding
 from gateway.units import new_event_id
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.edge.asgi import Receive, Scope, Send
+    from gateway.edge.connection import ClientConnection
     from gateway.edge.dialects import Dialect
     from gateway.edge.stages import Stages
 
@@ -53,6 +55,7 @@ class Surface:
 
     def __init__(self, stages: Stages, readiness: Readiness, fallback: Application) -> None:
         self._metrics = stages.metrics
+        self._stages = stages
         self._fallback = fallback
         self._routes: dict[str, dict[str, Handler]] = {
             "/livez": {"GET": Liveness()},
@@ -100,7 +103,10 @@ class Surface:
         except Disconnected:
             self._metrics.refusals.labels("client_disconnected").inc()
         except asyncio.CancelledError:
-            raise
+            connection = scope.get("penstock.connection")
+            if connection is None or not self._stages.draining:
+                raise
+            _cut(connection, event_id, _dialect(path))
         except Exception:
             _log.exception("request_failed", request_id=str(event_id))
             fault = InternalError("the gateway failed; the request id finds it in its log")
@@ -117,6 +123,17 @@ class Surface:
         self._metrics.refusals.labels(error.code).inc()
         said = {"status": error.status, "error": error.code, "retry_after_s": error.retry_after_s}
         _log.info("refused", request_id=str(event_id), path=path[:200], **said)
+
+
+def _cut(connection: ClientConnection, event_id: UUID, dialect: Dialect) -> None:
+    """The replica's time is over: tell a client that has seen nothing yet, break off what has begun.
+
+    Nothing may be awaited here; and the cancellation ends here, for the server would log it as a fault.
+    """
+    body, own = render(Draining("this replica is shutting down", retry_after_s=1.0), dialect)
+    headers = [*own, *request_headers(event_id, dialect), (b"content-length", b"%d" % len(body))]
+    if not connection.send_whole(503, headers, body):
+        connection.break_off()
 
 
 def _dialect(path: str) -> Dialect:

@@ -116,6 +116,26 @@ def test_a_second_signal_cuts_streams_and_closes_their_events(
     assert (row["status"], row["coverage"]) == ("interrupted", "estimated")
 
 
+def test_a_second_signal_is_told_to_who_has_seen_nothing_yet(
+    gateway: GatewayProcess, engine: EngineProcess, tenant: Tenant, postgres_dsn: str
+) -> None:
+    slow = json.dumps(chat(sim={"ttft_ms": 60_000})).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\n"
+    with gateway.http(tenant.key).raw() as asking:
+        asking.send(f"{head}content-length: {len(slow)}\r\n\r\n".encode() + slow)
+        engine.wait_for(lambda counters: counters["running"] == 1)
+        gateway.signal(signal.SIGTERM)
+        wait_for(lambda: [line for line in gateway.log_lines() if line["event"] == "draining"], "it drains")
+        gateway.signal(signal.SIGTERM)
+        answer = asking.answer()
+        assert (answer.status, answer.error["code"]) == (503, "draining")
+        assert asking.closed()
+    assert gateway.wait() == 0
+    assert "Traceback" not in gateway.log.read_text()
+    (row,) = all_closed(postgres_dsn, tenant, 1)
+    assert (row["status"], row["coverage"]) == ("interrupted", "estimated")
+
+
 def test_a_request_whose_body_is_still_coming_at_the_signal_is_served(gateway: GatewayProcess, tenant: Tenant) -> None:
     client = gateway.http(tenant.key)
     body = json.dumps(chat()).encode()
