@@ -91,6 +91,8 @@ FAULTS: dict[str, Fault] = {
     "no-end-mark": Fault({"no_done": True}, PROPER, PROPER, (("responses", FAILED_MIDWAY),)),
     "all-in-one-write": Fault({"events_per_write": 1000}, PROPER, PROPER),
     "events-of-2-MB": Fault({"padding_bytes": 2_000_000, "output_tokens": 3}, PROPER, PROPER),
+    # More than the gateway holds of one event; of a whole answer it holds more.
+    "events-of-20-MB": Fault({"padding_bytes": 20_000_000, "output_tokens": 1}, FAILED, PROPER),
     "a-byte-at-a-time": Fault({"bytes_per_write": 1}, PROPER, PROPER),
 }
 

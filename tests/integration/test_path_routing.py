@@ -58,7 +58,7 @@ def engines(stack: Stack) -> Iterator[tuple[EngineProcess, EngineProcess]]:
     for engine in stack.engines:
         if not engine.running:
             engine.start()
-        engine.control(status=None, retry_after=None, abort_after_chunks=None)
+        engine.control(status=None, retry_after=None)
     for engine in stack.engines:
         before = served(engine)
         wait_for(lambda: client.post(CHAT, chat(max_tokens=1)) and served(engine) > before, "both serve again")  # noqa: B023 - used up within the turn of the loop
@@ -117,17 +117,6 @@ def test_what_one_engine_fails_at_another_serves(
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["coverage"] for row in rows} == {"exact"}
     assert [row["attempts"] for row in rows] == [1] * (len(ids) - 1) + [2]
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-def test_an_engine_that_breaks_before_a_byte_is_replaced(
-    stack: Stack, client: Http, engines: tuple[EngineProcess, EngineProcess], *, streamed: bool
-) -> None:
-    breaking, healthy = engines
-    breaking.control(abort_after_chunks=0)
-    for _ in range(2):
-        row = closed_event(stack.dsn, finished(client, CHAT, chat(stream=streamed)))
-        assert (row["engine"], row["status"]) == (healthy.url, "ok")
 
 
 def test_an_engine_that_is_down_is_left_out_and_comes_back(
