@@ -24,7 +24,8 @@ DETAIL_HEADER = b"x-penstock-error-detail"
 # What retrying clients look for in messages and bodies; wider than what any of them does, where that loses nothing.
 RETRIED_WORDS = re.compile(
     r"429|500|502|503|504|524|529|rate.?limit|rate increased|too.many.requests|server.?error|overloaded"
-    r"|at capacity|internal.?error|returned.error|terminated|exhausted|unavailable|try (?:your request )?again|retry your request"
+    r"|at capacity|internal.?error|returned.error|terminated|exhausted|unavailable"
+    r"|try (?:your request )?again|retry your request"
     r"|timed?.?out|econn|etimedout|enotfound|eai_again|getaddrinfo|socket (?:hang up|connection was closed)|bad gateway"
     r"|fetch failed|failed to fetch|network.?error|upstream connect|connection (?:error|reset|refused|lost)"
     r"|reset before headers",
