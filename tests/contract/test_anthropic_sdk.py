@@ -63,12 +63,18 @@ def test_a_message_is_answered_and_billed_as_the_sdk_sees_it(stack: Stack, clien
     assert row["prompt_tokens"] == message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
 
 
-@pytest.mark.parametrize("named", ["api_key", "auth_token"])
+@pytest.mark.parametrize("named", ["api_key", "auth_token", "x-api-key"])
 def test_a_key_may_come_in_either_header(stack: Stack, named: str) -> None:
-    """`api_key` is sent as `x-api-key`, `auth_token` as a bearer token."""
-    options: dict[str, Any] = {"api_key": None, "auth_token": None} | {named: stack.tenant().key}
+    """This SDK sends both of its options as a bearer token; the TypeScript SDK sends `x-api-key`, as here by hand."""
+    key = stack.tenant().key
+    options: dict[str, Any] = {"api_key": None, "auth_token": None} | {named: key}
+    if options.pop("x-api-key", None):
+        options |= {"api_key": "unused", "default_headers": {"Authorization": anthropic.Omit(), "x-api-key": key}}
     with anthropic.Anthropic(base_url=stack.gateway.url, max_retries=0, **options) as client:
         assert client.messages.create(**ASK).content
+        asked = client._build_request(anthropic._models.FinalRequestOptions(method="post", url="/v1/messages"))
+    sent = {name for name in ("authorization", "x-api-key") if name in asked.headers}
+    assert sent == {"x-api-key" if named == "x-api-key" else "authorization"}
 
 
 def test_a_stream_says_what_the_whole_answer_says(stack: Stack, client: anthropic.Anthropic) -> None:
