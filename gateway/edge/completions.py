@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 _TOO_LONG = "the request took longer than the gateway allows"
 
+REPORT_S_MAX = 5.0
+"""How long a client may take to read that its request has failed, when it has not read what came before."""
+
 _log = structlog.get_logger("penstock.edge")
 
 
@@ -155,10 +158,14 @@ class Completions:
             await self._report(send, sink, error, headers)
 
     async def _report(self, send: Send, sink: AsgiSink, error: GatewayError, headers: list[Header]) -> None:
-        if sink.started:
-            await sink.fail(error)
-        else:
-            await send_error(send, error, headers, self._dialect)
+        try:
+            async with asyncio.timeout(REPORT_S_MAX):
+                if sink.started:
+                    await sink.fail(error)
+                else:
+                    await send_error(send, error, headers, self._dialect)
+        except TimeoutError:
+            sink.cut()  # its client reads nothing, and nobody else waits for it
 
     def _settle(
         self,

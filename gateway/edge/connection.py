@@ -58,6 +58,10 @@ class ClientConnection(HttpToolsProtocol):
         """Whether the body of the newest request has come in whole; earlier ones' have."""
         return not self.cycle.more_body
 
+    @property
+    def _served_is_complete(self) -> bool:
+        return self._served is not None and self._served.response_complete
+
     def break_off(self) -> None:
         """Send what is written, then close without ending the answer."""
         self._disconnect_served()
@@ -95,6 +99,6 @@ class ClientConnection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _disconnect_served(self) -> None:
-        if self._served is not None and not self._served.response_complete:
+        if self._served is not None and not self._served_is_complete:
             self._served.disconnected = True
             self._served.message_event.set()

@@ -86,5 +86,9 @@ class Closing(asyncio.Transport):
         """Nothing more can be written."""
         return True
 
+    def get_write_buffer_size(self) -> int:
+        """Nothing waits that `Lingering` would not give up in its own time."""
+        return 0
+
     def close(self) -> None:
         """Nothing is left to do."""

@@ -22,6 +22,8 @@ from gateway.units import new_event_id
 if TYPE_CHECKING:
     import asyncio
 
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 UNREAD_BODY_GRACE_S = 10.0
 """How much longer than the body's own time a client may go on sending what nobody reads any more."""
 UNREAD_BODIES_MAX = 8
@@ -44,6 +46,7 @@ class BoundedProtocol(ClientConnection):
         self._head_bytes = 0
         self._message_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
         """A client has come; one too many is told so."""
@@ -57,6 +60,8 @@ class BoundedProtocol(ClientConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         self._end_timer()
+        if self._untaken is not None:
+            self._untaken.cancel()
         super().connection_lost(exc)
         self.tell_lost()
 
@@ -151,6 +156,17 @@ class BoundedProtocol(ClientConnection):
         self.cycle.transport = self.transport
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """An answer is complete; what its client has not taken yet has a time."""
+        served = self._served
+        super().on_response_complete()
+        self._bound_untaken(served)
+
+    def break_off(self) -> None:
+        """See `ClientConnection`; the client has a time to take what is written."""
+        super().break_off()
+        self._bound_untaken(self._served)
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
         if not self.transport.is_closing():
@@ -200,6 +216,20 @@ class BoundedProtocol(ClientConnection):
         self._timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+    def _bound_untaken(self, served: RequestResponseCycle | None) -> None:
+        """A closed connection stays for as long as its client reads nothing, and its answer in memory with it."""
+        if self._untaken is None and (size := self.transport.get_write_buffer_size()):
+            self._untaken = self.loop.call_later(self.body_timeout_s, self._answer_is_late, served, size)
+
+    def _answer_is_late(self, served: RequestResponseCycle | None, size_then: int) -> None:
+        self._untaken = None
+        size = self.transport.get_write_buffer_size()
+        is_over = served is self._served and (self.transport.is_closing() or self._served_is_complete)
+        if size and (is_over or (size == size_then and self.flow.write_paused)):
+            self.transport.abort()
+        else:
+            self._bound_untaken(self._served)  # it has asked again since, and reads
 
     def _end_timer(self) -> None:
         if self._timer is not None:

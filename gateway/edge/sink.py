@@ -108,12 +108,16 @@ class AsgiSink:
         """
         await self.stop_keep_alive()
         if self._whole:
-            if self._connection is not None:
-                self._connection.break_off()
+            self.cut()
             return
         event = error_event(error, self._dialect)
         await self._send({"type": "http.response.body", "body": event, "more_body": not error.permanent})
-        if not error.permanent and self._connection is not None:
+        if not error.permanent:
+            self.cut()
+
+    def cut(self) -> None:
+        """Close the connection without ending the answer."""
+        if self._connection is not None:
             self._connection.break_off()
 
     async def stop_keep_alive(self) -> None:
