@@ -59,7 +59,7 @@ _HTTP_ADDRESS = re.compile(
 """The addresses that all parsers read alike: no userinfo, no escapes, backslashes or foreign letters in the host."""
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _PRIVATE_ENDINGS = (".localhost", ".local", ".internal", ".intranet", ".lan", ".home", ".corp", ".private", ".arpa")
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NAT64 = "64:ff9b::/96"
 
 
 class _Object(list[tuple[str, Any]]):
@@ -199,7 +199,7 @@ def _is_public_ipv6(text: str) -> bool:
         address = ipaddress.IPv6Address(text)
     except ValueError:
         return False
-    carried = address.ipv4_mapped or address.sixtofour or address.teredo or address in _NAT64
+    carried = address.ipv4_mapped or address.sixtofour or address.teredo or address in ipaddress.IPv6Network(_NAT64)
     return not carried and address.is_global and not address.is_multicast and not address.is_site_local
 
 
