@@ -39,6 +39,9 @@ def model_of(name: str, dialect: Dialect, *, stream: bool) -> str:
     return f"{name}-{dialect.name}-{'stream' if stream else 'whole'}"
 
 
+KEEP_ALIVE = ": keep-alive"
+
+
 @pytest.fixture(scope="module")
 def engines() -> Iterator[tuple[EngineProcess, EngineProcess]]:
     """The engine that fails, and the one that does not."""
@@ -53,7 +56,7 @@ def stack(
     tmp_path_factory: pytest.TempPathFactory,
     engines: tuple[EngineProcess, EngineProcess],
 ) -> Iterator[Stack]:
-    """One replica before both."""
+    """One replica before both, which sends signs of life while the first is silent: they are no first byte."""
     urls = [engine.url for engine in engines]
     pools = {
         model_of(name, dialect, stream=stream): pool(*urls, patience_s=PATIENCE_S if FAULTS[name].silent else None)
@@ -61,7 +64,15 @@ def stack(
     }
     config = {"models": {name: {"pool": name, "upstream": "sim"} for name in pools}, "pools": pools}
     folder = tmp_path_factory.mktemp("engine-faults-elsewhere")
-    with running_stack(databases, servers, folder, engines=(), extra_engines=urls, config=config) as running:
+    with running_stack(
+        databases,
+        servers,
+        folder,
+        engines=(),
+        extra_engines=urls,
+        config=config,
+        stream_keep_alive_s=PATIENCE_S / 5,
+    ) as running:
         yield running
 
 
@@ -96,7 +107,9 @@ def test_another_engine_serves(
     request = dialect.request(model=model_of(name, dialect, stream=stream), stream=stream)
     if stream:
         with client.stream(dialect.path, request) as answer:
-            events = list(answer.data())
+            lines = list(answer.lines())
+            events = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+            assert KEEP_ALIVE in lines or not FAULTS[name].silent
             assert (answer.status, answer.cut, dialect.ended(events)) == (200, False, True)
     else:
         whole = client.post(dialect.path, request)
