@@ -21,8 +21,6 @@ class Dialect:
     path: str
     request: Callable[..., dict[str, Any]]
     """Makes the smallest request; further fields by name."""
-    tokens_field: str
-    """Which field bounds the answer's tokens."""
     said: Callable[[dict[str, Any]], str]
     """What one event of a stream says: its part of the text, empty for most kinds."""
     error_keys: frozenset[str]
@@ -72,9 +70,9 @@ def _said_in_item(event: dict[str, Any]) -> str:
 
 _ERROR_KEYS = frozenset({"message", "type", "param", "code"})
 
-CHAT = Dialect("chat", "/v1/chat/completions", chat, "max_tokens", _said_in_choices, _ERROR_KEYS)
-COMPLETIONS = Dialect("completions", "/v1/completions", completion, "max_tokens", _said_in_choices, _ERROR_KEYS)
-MESSAGES = Dialect("messages", "/v1/messages", message, "max_tokens", _said_in_block, _ERROR_KEYS)
-RESPONSES = Dialect("responses", "/v1/responses", response, "max_output_tokens", _said_in_item, _ERROR_KEYS)
+CHAT = Dialect("chat", "/v1/chat/completions", chat, _said_in_choices, _ERROR_KEYS)
+COMPLETIONS = Dialect("completions", "/v1/completions", completion, _said_in_choices, _ERROR_KEYS)
+MESSAGES = Dialect("messages", "/v1/messages", message, _said_in_block, _ERROR_KEYS)
+RESPONSES = Dialect("responses", "/v1/responses", response, _said_in_item, _ERROR_KEYS)
 
 DIALECTS = (CHAT, COMPLETIONS, MESSAGES, RESPONSES)
