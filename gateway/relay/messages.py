@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.relay.pump import TypedPump, with_nested_model
-from gateway.relay.sse import data_of
-from gateway.relay.wire import UNREADABLE, is_null, possible_usage
+from gateway.relay.wire import UNREADABLE, if_readable, is_null, possible_usage
 
 if TYPE_CHECKING:
     from gateway.domain.usage import TokenUsage
@@ -102,16 +101,8 @@ class MessagesPump(TypedPump):
         """Whether the message has a stop reason; the event after it says nothing more."""
         return self._meter.finished
 
-    def _pass(self, event: bytes, now_s: float) -> bytes:
-        if self.done or self.failure is not None:
-            return b""
-        data = data_of(event)
-        if not data:
-            return b"" if event.startswith(b":") else self._hold(event)
-        try:
-            read = _decode_event(data)
-        except UNREADABLE:
-            return b"" if self._garbage(data) else self._release(event)
+    def _read(self, event: bytes, data: bytes, now_s: float) -> bytes:
+        read = _decode_event(data)
         if read.type == "content_block_delta":
             self._take(read, now_s)
             return self._release(event)
@@ -149,7 +140,7 @@ class MessagesPump(TypedPump):
         return with_nested_model(event, data, "message", self._model_json)
 
     def _later(self, raw: msgspec.Raw) -> TokenUsage | None:
-        usage = _read_usage(raw)
+        usage = if_readable(_decode_usage, raw)
         if usage is None:
             return None
         self._usage = self._usage.updated(usage)
@@ -164,7 +155,7 @@ def count_message(body: bytes, meter: Meter, now_s: float) -> bool:
         return True
     if message.type == "error" or not is_null(message.error):
         return False
-    usage = _read_usage(message.usage)
+    usage = if_readable(_decode_usage, message.usage)
     meter.take(_said_bytes(message.content), now_s, finished=True, usage=None if usage is None else usage.tokens())
     return True
 
@@ -185,13 +176,3 @@ def count_nothing(body: bytes, meter: Meter, now_s: float) -> bool:
     if passed:
         meter.nothing()
     return passed
-
-
-def _read_usage(raw: msgspec.Raw) -> _Usage | None:
-    if is_null(raw):
-        return None
-    try:
-        usage: _Usage = _decode_usage(raw)
-    except UNREADABLE:
-        return None
-    return usage

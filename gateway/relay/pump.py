@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.domain.call import Fields
-from gateway.relay.sse import EventSplitter
+from gateway.relay.sse import EventSplitter, data_of
 from gateway.relay.wire import UNREADABLE, is_json
 
 if TYPE_CHECKING:
@@ -83,6 +83,23 @@ class TypedPump(Pump):
         super().__init__(meter, ending)
         self._model_json = msgspec.json.encode(requested_model)
         self._held: list[bytes] | None = []
+
+    @abc.abstractmethod
+    def _read(self, event: bytes, data: bytes, now_s: float) -> bytes:
+        """Take in one event that has data. Raises one of UNREADABLE for an unforeseen shape, before anything else."""
+
+    def _pass(self, event: bytes, now_s: float) -> bytes:
+        if self.done or self.failure is not None:
+            return b""
+        data = data_of(event)
+        if not data:
+            return b"" if event.startswith(b":") else self._hold(event)
+        if data == b"[DONE]":  # some engines say it in every dialect; it is no end of this one
+            return b""
+        try:
+            return self._read(event, data, now_s)
+        except UNREADABLE:
+            return b"" if self._garbage(data) else self._release(event)
 
     def _hold(self, event: bytes) -> bytes:
         """Return what goes out now of an event that says nothing yet."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.relay.pump import TypedPump, with_nested_model
-from gateway.relay.sse import data_of
-from gateway.relay.wire import UNREADABLE, is_null, possible_usage
+from gateway.relay.wire import UNREADABLE, if_readable, is_null, possible_usage
 
 if TYPE_CHECKING:
     from gateway.domain.usage import TokenUsage
@@ -86,16 +85,8 @@ class ResponsesPump(TypedPump):
         """Whether the response came to its end."""
         return self.done
 
-    def _pass(self, event: bytes, now_s: float) -> bytes:
-        if self.done or self.failure is not None:
-            return b""
-        data = data_of(event)
-        if not data:
-            return b"" if event.startswith(b":") else self._hold(event)
-        try:
-            read = _decode_event(data)
-        except UNREADABLE:
-            return b"" if self._garbage(data) else self._release(event)
+    def _read(self, event: bytes, data: bytes, now_s: float) -> bytes:
+        read = _decode_event(data)
         if read.delta is not None:
             self._meter.take(len(read.delta), now_s)
             return self._release(event)
@@ -145,13 +136,8 @@ def _said_bytes(output: msgspec.Raw) -> int:
 
 
 def _tokens(raw: msgspec.Raw) -> TokenUsage | None:
-    if is_null(raw):
-        return None
-    try:
-        usage: _Usage = _decode_usage(raw)
-    except UNREADABLE:
-        return None
-    if usage.input_tokens is None:
+    usage = if_readable(_decode_usage, raw)
+    if usage is None or usage.input_tokens is None:
         return None
     cached = usage.input_tokens_details.cached_tokens if usage.input_tokens_details else 0
     reasoning = usage.output_tokens_details.reasoning_tokens if usage.output_tokens_details else 0

@@ -6,10 +6,16 @@ Decoded with msgspec straight from the bytes; everything else in an answer is sk
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from gateway.domain.usage import Coverage, TokenUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+R = TypeVar("R")
 
 TOKENS_MAX = 10**8
 """More than any context: an engine that claims more has miscounted, and believing it would bury a tenant in debt."""
@@ -24,6 +30,16 @@ _BYTES_PER_TOKEN = 4
 def is_null(raw: msgspec.Raw) -> bool:
     """Whether a field is missing or null."""
     return bytes(raw) in (b"", b"null")
+
+
+def if_readable(decode: Callable[[msgspec.Raw], R], raw: msgspec.Raw) -> R | None:
+    """Return what `decode` makes of a field, None when that is missing, null, or of another shape."""
+    if is_null(raw):
+        return None
+    try:
+        return decode(raw)
+    except UNREADABLE:
+        return None
 
 
 class PromptDetails(msgspec.Struct):
@@ -138,7 +154,7 @@ class _OddContent(msgspec.Struct):
 _decode = msgspec.json.Decoder(Answer).decode
 _decode_odd_usage = msgspec.json.Decoder(_OddUsage).decode
 _decode_odd_content = msgspec.json.Decoder(_OddContent).decode
-_decode_usage = msgspec.json.Decoder(WireUsage | None, strict=False).decode
+_decode_usage = msgspec.json.Decoder(WireUsage, strict=False).decode
 
 
 def is_json(data: bytes) -> bool:
@@ -164,7 +180,8 @@ def read_answer(data: bytes) -> Answer | None:
         pass
     try:
         odd_usage = _decode_odd_usage(data)
-        return Answer(choices=odd_usage.choices, usage=_usage(odd_usage.usage), error=odd_usage.error)
+        usage = if_readable(_decode_usage, odd_usage.usage)
+        return Answer(choices=odd_usage.choices, usage=usage, error=odd_usage.error)
     except UNREADABLE:
         pass
     try:
@@ -172,15 +189,8 @@ def read_answer(data: bytes) -> Answer | None:
     except UNREADABLE:
         return None
     choices = [Choice(index=c.index, finish_reason=c.finish_reason) for c in odd.choices or ()]
-    return Answer(choices=None if odd.choices is None else choices, usage=_usage(odd.usage), error=odd.error)
-
-
-def _usage(raw: msgspec.Raw) -> WireUsage | None:
-    try:
-        usage: WireUsage | None = _decode_usage(raw)
-    except UNREADABLE:
-        return None
-    return usage
+    usage = if_readable(_decode_usage, odd.usage)
+    return Answer(choices=None if odd.choices is None else choices, usage=usage, error=odd.error)
 
 
 def estimated_tokens(generated_bytes: int) -> int:

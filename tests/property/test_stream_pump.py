@@ -92,7 +92,7 @@ def written(draw: st.DrawFn) -> Written:
     """Return an event in one of the many ways to write it."""
     kind = draw(st.integers(0, 9))
     if kind == 0:
-        return Written(draw(st.sampled_from([b": ping\n\n", b"event: note\n\n", b"data: no JSON\n\n", b"\n"])), None)
+        return Written(draw(st.sampled_from([b": ping\n\n", b"event: note\n\n", b"data: [1, 2]\n\n", b"\n"])), None)
     separators = draw(st.sampled_from([(",", ":"), (", ", ": ")]))
     indent = draw(st.sampled_from([None, None, None, None, 1]))
     document = json.dumps(draw(chunks), separators=separators, indent=indent, ensure_ascii=draw(st.booleans())).encode(
@@ -212,3 +212,13 @@ def test_a_stream_that_ends_without_its_last_line_end_is_read_to_its_end() -> No
     result = passed([b"data: " + msgspec.json.encode(event)])
     assert documents(result.out) == [msgspec.json.encode(event | {"model": ASKED})]
     assert (result.completion_tokens, result.finished) == (1, True)
+
+
+@given(streams, st.sampled_from([b"no JSON", b"{", b"[1,"]))
+def test_what_is_no_json_ends_the_stream_as_a_failure(events: list[Written], garbage: bytes) -> None:
+    before = passed([each.event for each in events])
+    result = passed(
+        [*(each.event for each in events), b"data: %b\n\n" % garbage, *(each.event for each in events), DONE]
+    )
+    assert documents(result.out) == documents(before.out)
+    assert (result.failure, result.done) == (garbage, False)

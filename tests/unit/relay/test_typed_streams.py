@@ -110,6 +110,17 @@ def test_a_response_passes_but_for_the_models_name_and_its_usage_is_the_engines(
     assert result.usage == TokenUsage(prompt=30, cached=16, completion=3, reasoning=1)
 
 
+@pytest.mark.parametrize("kind", PUMPS)
+def test_the_end_mark_of_another_dialect_is_no_end(kind: str) -> None:
+    events = message_stream("one") if kind == "messages" else response_stream("one")
+    mark = b"data: [DONE]\n\n"
+    early = passed(kind, [*events[:-2], mark, *events[-2:]])
+    assert early == passed(kind, events)
+    cut = message_stream("one", stop_reason=None) if kind == "messages" else response_stream("one", end=None)
+    assert passed(kind, [*cut, mark]) == passed(kind, cut)
+    assert passed(kind, cut).ended is None
+
+
 def test_an_incomplete_response_has_ended_and_a_cut_one_has_not() -> None:
     incomplete = passed("responses", response_stream("one", end="incomplete"))
     assert incomplete.ended is not None
