@@ -78,6 +78,15 @@ def test_it_ends_when_its_time_is_up(engine: EngineProcess, tmp_path: Path) -> N
     assert report["interrupted"] is False
 
 
+@pytest.fixture
+def hears_interrupts() -> Iterator[None]:
+    """Children hear Ctrl-C, also where the suite itself runs in the background of a script, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_interrupts")
 def test_an_interrupt_shows_what_there_is(engine: EngineProcess, tmp_path: Path) -> None:
     command = ["engine", "replay", "--base-url", f"{engine.url}/v1", "--model", "sim", *FAST, "--json"]
     before = engine.counters()["finished"]
@@ -87,9 +96,13 @@ def test_an_interrupt_shows_what_there_is(engine: EngineProcess, tmp_path: Path)
         stdout=subprocess.PIPE,
         text=True,
     )
-    engine.wait_for(lambda counters: counters["finished"] > before + 20, timeout_s=30)
-    running.send_signal(signal.SIGINT)
-    out, _ = running.communicate(timeout=30)
+    with running:
+        try:
+            engine.wait_for(lambda counters: counters["finished"] > before + 20, timeout_s=30)
+            running.send_signal(signal.SIGINT)
+            out, _ = running.communicate(timeout=30)
+        finally:
+            running.kill()
     report = json.loads(out)
     assert (running.returncode, report["interrupted"]) == (130, True)
     assert report["answered"] > 20 - 4, "of each of four sessions one answer may be on its way"
