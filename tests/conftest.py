@@ -14,6 +14,7 @@ from tests.support.servers import (
     dedicated_redis,
     empty_redis,
     reachable_directory,
+    redis_is_given,
     session_servers,
 )
 from tests.support.tenants import Tenant, make_tenant
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
     from gateway.dev.children import RunningServer
     from gateway.dev.servers import ServerAddresses
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Say how many processes share the suite: one where a Redis is given, which every test wants for itself."""
+    return 0 if redis_is_given() else None
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.gateway import GatewayProcess, write_config
-from tests.support.tenants import Tenant, make_tenant
+from tests.support.tenants import Tenant, make_tenant, make_tenant_heard_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,12 @@ def lone_gateway(
 
 
 @pytest.fixture
-def lone_tenant(own_postgres: RunningServer) -> Tenant:
-    """A tenant without limits in `own_postgres`."""
+def stranger(own_postgres: RunningServer) -> Tenant:
+    """Somebody in `own_postgres` whom no replica has seen."""
     return make_tenant(own_postgres.address)
+
+
+@pytest.fixture
+def lone_tenant(lone_gateway: GatewayProcess, own_postgres: RunningServer) -> Tenant:
+    """A tenant without limits in `own_postgres`, that `lone_gateway` has heard of."""
+    return make_tenant_heard_of(lone_gateway, own_postgres.address)

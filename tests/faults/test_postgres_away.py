@@ -13,7 +13,7 @@ from tests.support.chat import chat
 from tests.support.frozen import frozen
 from tests.support.gateway import GatewayProcess, write_config
 from tests.support.ledger import all_closed, opened_events
-from tests.support.tenants import make_tenant
+from tests.support.tenants import make_tenant_heard_of
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def stopped(server: RunningServer) -> Iterator[None]:
 def test_cached_keys_work_and_every_event_is_written_when_it_is_back(
     away: Callable[[RunningServer], AbstractContextManager[None]],
     lone_gateway: GatewayProcess,
+    stranger: Tenant,
     lone_tenant: Tenant,
     own_postgres: RunningServer,
 ) -> None:
-    stranger = make_tenant(own_postgres.address)
     client = lone_gateway.http(lone_tenant.key)
     assert client.post(CHAT, chat()).status == 200
     all_closed(own_postgres.address, lone_tenant, 1)
@@ -84,10 +84,10 @@ def test_who_has_waited_for_a_frozen_postgres_once_does_not_wait_for_it_again(
     key_cache_ttl_s: float, engine: EngineProcess, own_postgres: RunningServer, redis_url: str, tmp_path: Path
 ) -> None:
     """Neither after a hold in vain, nor after a key's verification in vain, which comes before every hold."""
-    tenant = make_tenant(own_postgres.address)
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
     settings = {"ledger_open_hold_ms": HOLD_S * 1000, "key_cache_ttl_s": key_cache_ttl_s}
     with GatewayProcess(config, own_postgres.address, redis_url, **settings) as gateway:
+        tenant = make_tenant_heard_of(gateway, own_postgres.address)
         client = gateway.http(tenant.key)
         assert client.post(CHAT, chat()).status == 200
         all_closed(own_postgres.address, tenant, 1)
@@ -104,9 +104,9 @@ def test_who_has_waited_for_a_frozen_postgres_once_does_not_wait_for_it_again(
 def test_a_full_ledger_refuses_what_it_could_not_account_for(
     engine: EngineProcess, own_postgres: RunningServer, redis_url: str, tmp_path: Path
 ) -> None:
-    tenant = make_tenant(own_postgres.address)
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
     with GatewayProcess(config, own_postgres.address, redis_url, ledger_pending_events_max=3) as gateway:
+        tenant = make_tenant_heard_of(gateway, own_postgres.address)
         client = gateway.http(tenant.key)
         assert client.post(CHAT, chat()).status == 200
         all_closed(own_postgres.address, tenant, 1)

@@ -66,6 +66,11 @@ def reachable_directory() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def redis_is_given() -> bool:
+    """Whether the suite has to do with one Redis, whose database it empties."""
+    return bool(os.environ.get("PENSTOCK_TEST_REDIS_URL"))
+
+
 @contextmanager
 def session_servers() -> Iterator[ServerAddresses]:
     """Yield the servers that all tests of a session share."""

@@ -16,11 +16,14 @@ from gateway.admin.users import create_user
 from gateway.authenticate.key import Peppers
 from gateway.domain.principal import Level
 from tests.support.servers import run_blocking
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping, Sequence
     from uuid import UUID
+
+    from tests.support.gateway import GatewayProcess
 
 NO_PEPPERS = Peppers.parse("")
 
@@ -78,6 +81,20 @@ def make_tenant(
     by_level = dict(limits or {})
     by_level[Level.KEY] = {**by_level.get(Level.KEY, {}), **key_limits}
     return run_blocking(_make(dsn, by_level, models, expires_in))
+
+
+def make_tenant_heard_of(gateway: GatewayProcess, dsn: str) -> Tenant:
+    """Make a tenant without limits, and wait until a replica has heard of every change that it was made by.
+
+    One heard late takes its key out of the cache, and with Postgres away nobody puts it back. Changes are heard in the
+    order of their commits: a later one tells.
+    """
+    made, last = make_tenant(dsn), make_tenant(dsn)
+    client = gateway.http(last.key)
+    assert client.get("/v1/models").status == 200
+    last.revoke()
+    wait_for(lambda: client.get("/v1/models").status == 401, "the change after it is heard")
+    return made
 
 
 async def _make(

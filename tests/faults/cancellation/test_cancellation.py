@@ -53,6 +53,7 @@ BEYOND = {
 
 NEVER_SUSPENDED = {
     "admit/redis_batch.py RedisBatch._connect: async with Deadline(max(CONNECT_S_MAX, self._timeout_s))": "a timer",
+    "edge/completions.py Completions._report: async with asyncio.timeout(REPORT_S_MAX)": "sets a timer",
     "edge/sink.py AsgiSink.fail: await self.stop_keep_alive()": "they were stopped when the relay ended",
     "patience.py Deadline.__aenter__: await self._timeout.__aenter__()": "sets a timer",
     "patience.py Deadline.__aexit__: await self._timeout.__aexit__(kind, error, traceback)": "ends a timer",
