@@ -45,7 +45,9 @@ AROUND: dict[tuple[str, str], Around] = {
     ("GET", "/v1/models"): control.models,
     ("GET", "/metrics"): control.metrics,
     ("POST", f"{messages.PATH}/count_tokens"): messages.count_message_tokens,
+    ("GET", "/sim/control"): control.ordered,
     ("POST", "/sim/control"): control.control,
+    ("DELETE", "/sim/control"): control.uncontrol,
     ("GET", "/sim/counters"): control.counters,
     ("GET", "/sim/state"): control.state,
 }
@@ -58,7 +60,9 @@ class EngineApp:
     def __init__(self, options: EngineOptions) -> None:
         self.engine = Engine(options)
         self._around = AROUND | kinds.AROUND[options.kind]
-        self._paths = {*INFERENCE, *(path for _, path in self._around)}
+        self._methods: dict[str, list[str]] = {path: ["POST"] for path in INFERENCE}
+        for method, path in self._around:
+            self._methods.setdefault(path, []).append(method)
         self._log = logging.getLogger("penstock.engine")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,8 +78,7 @@ class EngineApp:
             elif around := self._around.get((method, path)):
                 await around(self.engine, body, send)
             else:
-                missing = EngineError(405 if path in self._paths else 404, f"no such endpoint: {method} {path}")
-                await respond(send, missing.status, missing.body())
+                await self._refuse(method, path, send)
         except EngineError as error:
             await respond(started, error.status, error.raw or _body_of(error, path), [JSON, *error.headers()])
         except Broken as broken:
@@ -88,6 +91,14 @@ class EngineApp:
                 await reset(scope)
             else:
                 await respond(started, 500, _body_of(EngineError(500, "the engine failed"), path))
+
+    async def _refuse(self, method: str, path: str, send: Send) -> None:
+        """Answer what no endpoint is for: 404, or 405 with the methods that there are."""
+        if methods := self._methods.get(path):
+            refused = EngineError(405, f"{path} has no {method}: use {' or '.join(methods)}")
+            await respond(send, 405, refused.body(), [JSON, (b"allow", ", ".join(methods).encode())])
+        else:
+            await respond(send, 404, EngineError(404, f"no such endpoint: {method} {path}").body())
 
     async def _infer(self, endpoint: Inference, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         counters, headers = self.engine.counters, list(scope["headers"])

@@ -3,12 +3,15 @@
 Behaviour has four layers, the later winning: the command line, `POST /sim/control`, the body's top-level `"sim":
 {…}`, and `x-sim-*` request headers. A `null` (or the header value `null`) means the value that the engine was started
 with. Above them all stand the options of a `POST /sim/control` with `times`, until as many requests have had them.
+`DELETE /sim/control` goes back to the command line.
 
 What is wrong with an answer is an option, too: `Faults` is the whole list, and `gateway.dev.engine.faults` does them.
 """
 
+import difflib
+import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -23,6 +26,9 @@ OUTPUT_TOKENS_MAX = 1_048_576
 TEXT_CHARS_MAX = 262_144
 PADDING_BYTES_MAX = 33_554_432
 TIMES_MAX = 1_000_000
+
+_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
+_WRONG_USAGE = re.compile(r"^Invalid enum value .*\.usage`$")
 
 UsageShape = Literal["chunk", "finish", "none", "zero"]
 
@@ -158,8 +164,18 @@ class Ordered:
     def __init__(self, started_with: Behaviour) -> None:
         self._started_with = started_with
         self._lasting = started_with
-        self._passing: Control | None = None
+        self._passing: Overrides | None = None
         self._times = 0
+
+    @property
+    def times_left(self) -> int:
+        """How many of the next requests get what was ordered for them alone."""
+        return self._times
+
+    @property
+    def times_options(self) -> Overrides | None:
+        """What was ordered for them, `None` when there are none."""
+        return self._passing
 
     @property
     def next(self) -> Behaviour:
@@ -171,7 +187,12 @@ class Ordered:
         if control.times is UNSET:
             self._lasting = control.over(self._lasting, self._started_with)
         else:
-            self._passing, self._times = control, control.times
+            options = {name: getattr(control, name) for name in Overrides.__struct_fields__}
+            self._passing, self._times = Overrides(**options), control.times
+
+    def reset(self) -> None:
+        """Go back to the command line, and forget what was ordered for the next few requests."""
+        self._lasting, self._passing, self._times = self._started_with, None, 0
 
     def take(self) -> Behaviour:
         """Return what one request gets, and count it as one of the `times`."""
@@ -199,4 +220,16 @@ def overrides_of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Overrides | 
     try:
         return msgspec.convert(found, Overrides, strict=False)
     except msgspec.ValidationError as error:
-        raise bad_request(f"x-sim header: {error}") from error
+        raise bad_request(f"x-sim header: {explained(str(error), Overrides)}") from error
+
+
+def explained(message: str, kind: type) -> str:
+    """Return what msgspec says of a `kind`, with what would be right where it is an option that is wrong."""
+    if found := _UNKNOWN_FIELD.search(message):
+        options = (Control if kind is Control else Overrides).__struct_fields__
+        near = difflib.get_close_matches(found[1], options, n=1)
+        guess = f"; did you mean `{near[0]}`?" if near else "."
+        return f"{message}{guess} The options are {', '.join(options)}"
+    if _WRONG_USAGE.search(message):
+        return f"{message}; it is one of {', '.join(get_args(UsageShape))}"
+    return message

@@ -1,7 +1,8 @@
 """The command line of the simulated engine: `penstock engine --port N [--engines N] [--model NAME]…`."""
 
+import ipaddress
 import socket
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,13 +14,28 @@ from gateway.dev.engine.behaviour import (
     TTFT_MS_MAX,
     Behaviour,
 )
-from gateway.dev.engine.options import EngineOptions, Kind
-from gateway.dev.engine.server import PORT_MAX, bind, serve
+from gateway.dev.engine.options import EngineOptions, Kind, fault_in_names
+from gateway.dev.engine.server import PORT_MAX, allow_files, bind, serve
 
 ENGINES_MAX = 100
 # Of all engines of the process together, and of one.
 BODIES_KEPT_BYTES_MAX = 268_435_456
 ENGINE_BODIES_KEPT_BYTES_MAX = 67_108_864
+
+
+def _amount(maximum: int, text: str) -> Any:
+    """Return an option for a number from 0 to `maximum`; what is none is told both bounds.
+
+    With `typer.Option(min=…, max=…)` NaN is told to be less than the maximum.
+    """
+
+    def check(value: float) -> float:
+        if not 0 <= value <= maximum:
+            raise typer.BadParameter(f"must be a number from 0 to {maximum}")
+        return value
+
+    return typer.Option(callback=check, help=f"{text} 0 to {maximum}.")
+
 
 Port = Annotated[int, typer.Option(min=0, max=PORT_MAX, help="Port of the first engine; 0 takes free ones.")]
 Engines = Annotated[int, typer.Option(min=1, max=ENGINES_MAX, help="Engines to run, on as many consecutive ports.")]
@@ -29,16 +45,10 @@ Models = Annotated[
 ]
 Loras = Annotated[list[str] | None, typer.Option("--lora", help="A LoRA to serve by this name; may be repeated.")]
 EngineKind = Annotated[Kind, typer.Option(help="The server to be like, in metrics and the endpoints around inference.")]
-Ttft = Annotated[float, typer.Option(min=0, max=TTFT_MS_MAX, help="Time to the first token, in ms.")]
-Rate = Annotated[
-    float, typer.Option(min=0, max=TOKENS_PER_SECOND_MAX, help="Rate of each stream; 0 is as fast as it goes.")
-]
-PrefillRate = Annotated[
-    float, typer.Option(min=0, max=TOKENS_PER_SECOND_MAX, help="Rate of uncached prompt tokens; 0 takes no time.")
-]
-Slowdown = Annotated[
-    float, typer.Option(min=0, max=LOAD_SLOWDOWN_MAX, help="How much longer a step takes per other running request.")
-]
+Ttft = Annotated[float, _amount(TTFT_MS_MAX, "Time to the first token, in ms.")]
+Rate = Annotated[float, _amount(TOKENS_PER_SECOND_MAX, "Rate of each stream; 0 is as fast as it goes.")]
+PrefillRate = Annotated[float, _amount(TOKENS_PER_SECOND_MAX, "Rate of uncached prompt tokens; 0 takes no time.")]
+Slowdown = Annotated[float, _amount(LOAD_SLOWDOWN_MAX, "How much longer a step takes per other running request.")]
 OutputTokens = Annotated[
     int, typer.Option(min=1, max=OUTPUT_TOKENS_MAX, help="Length of an answer that nothing else bounds.")
 ]
@@ -83,6 +93,7 @@ def engine(
     """Run simulated vLLM servers: their HTTP interface and their metrics, with made-up text and true token counts."""
     if context.invoked_subcommand is not None:
         return
+    _check_names(model or [], lora or [])
     count = len(listen_fd) if listen_fd else engines
     options = EngineOptions(
         models=tuple(model or EngineOptions().models),
@@ -104,13 +115,34 @@ def engine(
         ),
     )
     try:
+        allow_files(count)
         listeners = [socket.socket(fileno=fd) for fd in listen_fd] if listen_fd else bind(host, port, count)
     except OSError as error:
         Console(stderr=True).print(f"error: {error}", style="red", soft_wrap=True)
         raise typer.Exit(1) from error
     for listener in listeners:
         _say(listener, options)
+    _warn_of_strangers(listeners[0])
     serve(options, listeners)
+
+
+def _check_names(models: list[str], loras: list[str]) -> None:
+    """Refuse names that cannot be served. Raises typer.BadParameter, which names the option."""
+    for option, names, taken in (("--model", models, []), ("--lora", loras, models or [*EngineOptions().models])):
+        if fault := fault_in_names(names, taken):
+            raise typer.BadParameter(fault, param_hint=option)
+
+
+def _warn_of_strangers(listener: socket.socket) -> None:
+    """Say what others may do, where others than this machine can connect."""
+    host = listener.getsockname()[0]
+    if not ipaddress.ip_address(host).is_loopback:
+        Console(stderr=True).print(
+            f"warning: whoever reaches {host} can read requests with their keys in /sim/state, and change the engine"
+            " by /sim/control",
+            style="yellow",
+            soft_wrap=True,
+        )
 
 
 def _say(listener: socket.socket, options: EngineOptions) -> None:

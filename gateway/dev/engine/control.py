@@ -1,6 +1,7 @@
 """The endpoints around inference that every engine has: health, models, metrics, and what only a simulated one has.
 
-`POST /sim/control` changes the behaviour of the engine, `GET /sim/counters` and `GET /sim/state` tell what it did.
+`POST /sim/control` changes the behaviour of the engine, `GET` tells it, `DELETE` goes back to the command line;
+`GET /sim/counters` and `GET /sim/state` tell what the engine did.
 """
 
 from typing import Any
@@ -36,9 +37,21 @@ async def metrics(engine: Engine, _body: bytes, send: Send) -> None:
 
 
 async def control(engine: Engine, body: bytes, send: Send) -> None:
-    """POST /sim/control: set options for all later requests, or the next `times`; answers with the next one's."""
+    """POST /sim/control: set options for all later requests, or the next `times`; answers as `ordered` does."""
     engine.ordered.change(decode(body, Control))
-    await respond(send, 200, msgspec.json.encode(engine.ordered.next))
+    await ordered(engine, b"", send)
+
+
+async def uncontrol(engine: Engine, _body: bytes, send: Send) -> None:
+    """DELETE /sim/control: as the command line says, with nothing pending; answers as `ordered` does."""
+    engine.ordered.reset()
+    await ordered(engine, b"", send)
+
+
+async def ordered(engine: Engine, _body: bytes, send: Send) -> None:
+    """GET /sim/control: the next request's options, and how many more get what was ordered with `times`."""
+    shown = msgspec.to_builtins(engine.ordered.next) | _pending(engine)
+    await respond(send, 200, msgspec.json.encode(shown))
 
 
 async def counters(engine: Engine, _body: bytes, send: Send) -> None:
@@ -50,4 +63,9 @@ async def state(engine: Engine, _body: bytes, send: Send) -> None:
     """GET /sim/state: the counters, the behaviour and the last requests."""
     shown: dict[str, Any] = msgspec.to_builtins(engine.counters)
     shown |= {"behaviour": engine.ordered.next, "requests": engine.records.shown()}
-    await respond(send, 200, msgspec.json.encode(shown))
+    await respond(send, 200, msgspec.json.encode(shown | _pending(engine)))
+
+
+def _pending(engine: Engine) -> dict[str, Any]:
+    """Return `times_left`, and in `times_options` what it is that so many requests get (null when none do)."""
+    return {"times_left": engine.ordered.times_left, "times_options": engine.ordered.times_options}

@@ -125,6 +125,7 @@ class Engine:
             yield life
             samples, now_s = self.samples, self._clock()
             samples.queue_s.observe(started_s - arrived_s)
+            samples.running_s.observe(now_s - started_s)
             samples.prefill_s.observe(life.prefilled_s - started_s)
             samples.decode_s.observe(now_s - life.prefilled_s)
             samples.request_s.observe(now_s - arrived_s)

@@ -77,7 +77,7 @@ class Samples:
     """The histograms of one engine. Requests are sampled when they end by themselves; times are in seconds.
 
     `first_token_s` and `request_s` count from the arrival, so they hold the time in the queue (`queue_s`); `token_s` is
-    the time between two tokens, `prefill_s` and `decode_s` what a request spent in either.
+    the time between two tokens, `prefill_s` and `decode_s` what a request spent in either, `running_s` in both.
     """
 
     def __init__(self) -> None:
@@ -85,6 +85,7 @@ class Samples:
         self.token_s = Histogram(TOKEN_BOUNDS_S)
         self.request_s = Histogram(REQUEST_BOUNDS_S)
         self.queue_s = Histogram(REQUEST_BOUNDS_S)
+        self.running_s = Histogram(REQUEST_BOUNDS_S)
         self.prefill_s = Histogram(REQUEST_BOUNDS_S)
         self.decode_s = Histogram(REQUEST_BOUNDS_S)
         self.prompt_tokens = Histogram(TOKENS_BOUNDS)

@@ -1,5 +1,6 @@
 """POST /v1/embeddings: a unit vector for each text, the same for the same text and near to nothing else."""
 
+import asyncio
 import base64
 import hashlib
 import math
@@ -18,6 +19,10 @@ from gateway.dev.engine.tokenizer import TOKEN_BYTES, bytes_of_ids, count_tokens
 from gateway.dev.engine.wire import told
 
 DIMENSIONS = 64
+# As OpenAI has it.
+INPUTS_MAX = 2_048
+# Of all vectors of an answer together: some 100 MB.
+NUMBERS_MAX = 2_097_152
 
 
 async def embeddings(engine: Engine, incoming: Incoming, send: Send) -> None:
@@ -26,7 +31,12 @@ async def embeddings(engine: Engine, incoming: Incoming, send: Send) -> None:
     behaviour = await admitted(engine, request.model, request.sim, incoming.header_overrides)
     if request.encoding_format not in ("float", "base64"):
         raise bad_request("encoding_format must be float or base64", param="encoding_format")
-    texts = [item.encode() if isinstance(item, str) else bytes_of_ids(item) for item in prompts_of(request.input)]
+    given = prompts_of(request.input)
+    if len(given) > INPUTS_MAX:
+        raise bad_request(f"at most {INPUTS_MAX} inputs, not {len(given)}", param="input")
+    if len(given) * (request.dimensions or DIMENSIONS) > NUMBERS_MAX:
+        raise bad_request(f"inputs times dimensions are at most {NUMBERS_MAX}", param="dimensions")
+    texts = [item.encode() if isinstance(item, str) else bytes_of_ids(item) for item in given]
     if max(count_tokens(text) for text in texts) > engine.options.context_tokens:
         limit = engine.options.context_tokens
         raise context_too_long(f"This model's maximum context length is {limit} tokens.", param="input")
@@ -39,8 +49,8 @@ async def embeddings(engine: Engine, incoming: Incoming, send: Send) -> None:
         "created": engine.started_at,
         "model": request.model,
         "data": [
-            {"index": index, "object": "embedding", "embedding": _shown(_vector(text, request.dimensions), request)}
-            for index, text in enumerate(texts)
+            {"index": index, "object": "embedding", "embedding": vector}
+            for index, vector in enumerate(await _vectors(texts, request))
         ],
     }
     if not behaviour.no_usage:
@@ -49,6 +59,15 @@ async def embeddings(engine: Engine, incoming: Incoming, send: Send) -> None:
     incoming.record.status = 200
     await Sender(send, behaviour).whole(msgspec.json.encode(body))
     engine.counters.finished_reasons["stop"] += 1
+
+
+async def _vectors(texts: list[bytes], request: EmbeddingRequest) -> list[list[float] | str]:
+    """Return a vector for each text as it is shown; others have their turn between any two."""
+    vectors = []
+    for text in texts:
+        vectors.append(_shown(_vector(text, request.dimensions), request))
+        await asyncio.sleep(0)
+    return vectors
 
 
 def _vector(text: bytes, dimensions: int | None) -> list[float]:

@@ -15,10 +15,19 @@ from gateway.dev.engine.http import Send, respond
 from gateway.dev.engine.options import Kind
 from gateway.dev.engine.prompt import render_chat
 from gateway.dev.engine.requests import TokenizeRequest, decode
-from gateway.dev.engine.tokenizer import TOKEN_ID_MAX, bytes_of_ids, count_tokens, token_ids, token_texts
+from gateway.dev.engine.tokenizer import (
+    SHOWN_TOKENS_MAX,
+    TOKEN_ID_MAX,
+    bytes_of_ids,
+    count_tokens,
+    token_ids,
+    token_texts,
+)
 
 Around = Callable[[Engine, bytes, Send], Awaitable[None]]
-_Ids = list[Annotated[int, Meta(ge=0, le=TOKEN_ID_MAX)]]
+_Ids = Annotated[list[Annotated[int, Meta(ge=0, le=TOKEN_ID_MAX)]], Meta(max_length=SHOWN_TOKENS_MAX)]
+# The longest way to write so many: ten digits, a comma and a space, besides the other fields.
+_IDS_BYTES_MAX = 12 * SHOWN_TOKENS_MAX + 65_536
 # The releases whose behaviour is followed.
 VERSIONS: dict[Kind, str] = {"vllm": "0.11.0", "sglang": "0.5.4", "llamacpp": "b6800", "tgi": "3.3.6"}
 
@@ -53,6 +62,7 @@ async def tokenize(engine: Engine, body: bytes, send: Send) -> None:
         data = request.prompt.encode()
     else:
         raise bad_request("prompt or messages is missing", param="prompt")
+    _check_shown(data)
     answer: dict[str, Any] = {
         "count": count_tokens(data),
         "max_model_len": engine.options.context_tokens,
@@ -136,7 +146,9 @@ async def llamacpp_slots(engine: Engine, _body: bytes, send: Send) -> None:
 
 async def llamacpp_tokenize(_engine: Engine, body: bytes, send: Send) -> None:
     """POST /tokenize: `{"content"}` to `{"tokens"}`."""
-    await _answer(send, {"tokens": token_ids(decode(body, ContentRequest).content.encode())})
+    data = decode(body, ContentRequest).content.encode()
+    _check_shown(data)
+    await _answer(send, {"tokens": token_ids(data)})
 
 
 async def llamacpp_detokenize(engine: Engine, body: bytes, send: Send) -> None:
@@ -163,8 +175,9 @@ async def tgi_info(engine: Engine, _body: bytes, send: Send) -> None:
 async def tgi_tokenize(_engine: Engine, body: bytes, send: Send) -> None:
     """POST /tokenize: `{"inputs"}` to a list of tokens with their text and where it stands, in characters."""
     inputs = decode(body, InputsRequest).inputs
-    shown, start = [], 0
-    for number, text in zip(token_ids(inputs.encode()), token_texts(inputs), strict=True):
+    shown, start, data = [], 0, inputs.encode()
+    _check_shown(data)
+    for number, text in zip(token_ids(data), token_texts(inputs), strict=True):
         shown.append({"id": number, "text": text, "start": start, "stop": start + len(text)})
         start += len(text)
     await _answer(send, shown)
@@ -206,10 +219,18 @@ AROUND: dict[Kind, dict[tuple[str, str], Around]] = {
 
 def _text(engine: Engine, body: bytes) -> str:
     """Return the text of the tokens in `body`, without the zeros that pad the last one."""
+    if len(body) > _IDS_BYTES_MAX:
+        raise bad_request(f"at most {SHOWN_TOKENS_MAX} tokens", param="tokens")
     request = decode(body, DetokenizeRequest)
     if request.model is not None:
         engine.check_model(request.model)
     return bytes_of_ids(request.tokens).rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _check_shown(data: bytes) -> None:
+    """Raise EngineError 400 when `data` has more tokens than are shown at once: the whole process would wait for it."""
+    if (count := count_tokens(data)) > SHOWN_TOKENS_MAX:
+        raise bad_request(f"at most {SHOWN_TOKENS_MAX} tokens, not {count}")
 
 
 async def _answer(send: Send, answer: object) -> None:

@@ -36,6 +36,8 @@ def _vllm(engine: Engine) -> bytes:
         "engine": "0",
     }
     page.gauge("vllm:cache_config_info", "Information of the LLMEngine CacheConfig", 1, blocks)
+    # Where vLLM would preempt a request to make room, here it goes on.
+    page.counter("vllm:num_preemptions_total", "Cumulative number of preemption from the engine.", 0)
     page.counter("vllm:prompt_tokens_total", "Number of prefill tokens processed.", now.prompt_tokens)
     page.counter("vllm:generation_tokens_total", "Number of generation tokens processed.", now.generated_tokens)
     queries = now.prefix_cache_queries
@@ -53,6 +55,7 @@ def _vllm(engine: Engine) -> bytes:
     page.histogram("vllm:inter_token_latency_seconds", text % "inter-token latency in seconds", samples.token_s)
     page.histogram("vllm:e2e_request_latency_seconds", text % "e2e request latency in seconds", samples.request_s)
     page.histogram("vllm:request_queue_time_seconds", text % "time spent in WAITING phase", samples.queue_s)
+    page.histogram("vllm:request_inference_time_seconds", text % "time spent in RUNNING phase", samples.running_s)
     page.histogram("vllm:request_prefill_time_seconds", text % "time spent in PREFILL phase", samples.prefill_s)
     page.histogram("vllm:request_decode_time_seconds", text % "time spent in DECODE phase", samples.decode_s)
     page.histogram("vllm:request_prompt_tokens", text % "prefill tokens of requests", samples.prompt_tokens)

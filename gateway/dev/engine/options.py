@@ -1,9 +1,12 @@
 """What stays as it is for the life of one engine; how it answers is `gateway.dev.engine.behaviour`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.dev.engine.behaviour import Behaviour
+
+NAME_CHARS_MAX = 256
 
 Kind = Literal["vllm", "sglang", "llamacpp", "tgi"]
 
@@ -34,3 +37,22 @@ class EngineOptions:
     def context_tokens(self) -> int:
         """The longest context: `max_model_len`, or the whole memory where that is smaller."""
         return min(self.max_model_len, self.kv_cache_tokens)
+
+
+def fault_in_names(names: Sequence[str], taken: Sequence[str] = ()) -> str | None:
+    """Return what is wrong with the names of models or adapters, `None` when nothing is.
+
+    They are model ids, labels on metrics and lines on a screen. `taken` are those that others have already.
+    """
+    known = set(taken)
+    for name in names:
+        if not name.strip():
+            return "the name is empty"
+        if not name.isprintable():
+            return f"the name {name!r} has a character that cannot be printed"
+        if len(name) > NAME_CHARS_MAX:
+            return f"the name {name[:32]!r}... has more than {NAME_CHARS_MAX} characters"
+        if name in known:
+            return f"the name {name!r} is given twice"
+        known.add(name)
+    return None

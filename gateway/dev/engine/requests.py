@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Raw
 
-from gateway.dev.engine.behaviour import Overrides
+from gateway.dev.engine.behaviour import Overrides, explained
 from gateway.dev.engine.errors import bad_request
 from gateway.dev.engine.tokenizer import TOKEN_ID_MAX
 
@@ -168,7 +168,7 @@ def decode(body: bytes, kind: type[R]) -> R:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise bad_request(str(error), param=_field_of(str(error))) from error
+        raise bad_request(explained(str(error), kind), param=_field_of(str(error))) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_request(f"the body is not valid JSON: {error}") from error
 

@@ -6,6 +6,7 @@ SIGINT stop all at once: running streams are cut, as they are when an engine's p
 
 import contextlib
 import errno
+import resource
 import socket
 from collections.abc import Sequence
 
@@ -19,14 +20,42 @@ BACKLOG = 2048
 PORT_MAX = 65_535
 
 
-class CannotBind(OSError):
-    """A port cannot be had; the message names it and says why."""
+# As many as are asked for where the hard limit allows it: each client is one.
+FILES_WANTED = 65_536
+# For the event loop, the program's own files and a few clients.
+FILES_SPARE = 32
+NEXT_STEP = {
+    errno.EADDRINUSE: "stop what serves there, or choose another --port",
+    errno.EACCES: "choose a --port from 1024 up",
+    errno.EADDRNOTAVAIL: "give a --host that this machine has",
+    errno.EMFILE: "allow more open files (ulimit -n), or run fewer --engines",
+}
+
+
+class CannotServe(OSError):
+    """Something that serving needs cannot be had; the message names it, and says why and what to do."""
+
+
+def allow_files(engines: int) -> None:
+    """Raise the soft limit of open files for so many engines and their clients.
+
+    Raises CannotServe when the hard limit has no room for the engines themselves.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < engines + FILES_SPARE:
+        needed = engines + FILES_SPARE
+        raise CannotServe(
+            f"{engines} engines need {needed} open files, and the limit is {allowed}: {NEXT_STEP[errno.EMFILE]}"
+        )
 
 
 def bind(host: str, port: int, count: int = 1) -> list[socket.socket]:
     """Return `count` listening sockets on `port` and the ports after it; on free ports where `port` is 0.
 
-    Raises CannotBind, with none of them bound, when one cannot be.
+    Raises CannotServe, with none of them bound, when one cannot be.
     """
     with contextlib.ExitStack() as bound:
         listeners = []
@@ -34,9 +63,15 @@ def bind(host: str, port: int, count: int = 1) -> list[socket.socket]:
             try:
                 listeners.append(bound.enter_context(_bound(host, number)))
             except OSError as error:
-                raise CannotBind(f"cannot serve on {host}:{number}: {error.strerror}") from error
+                raise CannotServe(_why(host, number, error)) from error
         bound.pop_all()
     return listeners
+
+
+def _why(host: str, port: int, error: OSError) -> str:
+    known = "give a --host that this machine has" if isinstance(error, socket.gaierror) else None
+    step = known or NEXT_STEP.get(error.errno or 0)
+    return f"cannot serve on {host}:{port}: {error.strerror}" + (f"; {step}" if step else "")
 
 
 def _bound(host: str, port: int) -> socket.socket:

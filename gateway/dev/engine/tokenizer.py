@@ -10,6 +10,8 @@ import struct
 from collections.abc import Sequence
 
 TOKEN_BYTES = 4
+# What one call of an endpoint that shows tokens may ask for: 4 MiB of text.
+SHOWN_TOKENS_MAX = 1_048_576
 TOKEN_ID_MAX = 2 ** (8 * TOKEN_BYTES) - 1
 
 

@@ -1,13 +1,17 @@
 """Faults as options, and the order in which a Sender writes: what the wire cannot show for certain."""
 
+import asyncio
+import itertools
 from typing import Any
 
 import msgspec
 import pytest
 
 from gateway.dev.engine.behaviour import Behaviour, Control, Faults, Ordered, Overrides
-from gateway.dev.engine.errors import EngineEnd, EngineReset, EngineVanished
-from gateway.dev.engine.faults import Sender
+from gateway.dev.engine.core import Engine
+from gateway.dev.engine.errors import Broken, EngineEnd, EngineError, EngineReset, EngineVanished
+from gateway.dev.engine.faults import Sender, admitted
+from gateway.dev.engine.options import EngineOptions
 
 
 class Written:
@@ -52,6 +56,57 @@ def test_the_next_order_for_some_requests_replaces_the_last() -> None:
     ordered.change(Control(times=1, garbage=True))
     first, second = ordered.take(), ordered.take()
     assert ((first.status, first.garbage), second) == ((None, True), Behaviour())
+
+
+def test_what_is_pending_is_told_and_can_be_dropped() -> None:
+    ordered = Ordered(Behaviour(output_tokens=9))
+    ordered.change(Control(output_tokens=3))
+    ordered.change(Control(times=2, status=500))
+    assert (ordered.times_left, ordered.times_options) == (2, Overrides(status=500))
+    ordered.take()
+    assert (ordered.times_left, ordered.times_options) == (1, Overrides(status=500))
+    ordered.change(Control(status=None))
+    assert ordered.next.status == 500, "what is pending stands above what holds for all"
+    ordered.reset()
+    assert (ordered.times_left, ordered.times_options, ordered.next) == (0, None, Behaviour(output_tokens=9))
+
+
+def test_when_the_last_of_them_was_had_nothing_is_pending() -> None:
+    ordered = Ordered(Behaviour())
+    ordered.change(Control(times=1, status=500))
+    ordered.take()
+    assert (ordered.times_left, ordered.times_options) == (0, None)
+
+
+STOPS: dict[str, type[Broken] | None] = {
+    "abort_after_chunks": EngineReset,
+    "end_after_chunks": EngineEnd,
+    "half_open_after_chunks": EngineVanished,
+    "stall_after_chunks": None,
+}
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(STOPS, 2)))
+async def test_of_two_orders_to_stop_the_earlier_wins_and_of_equals_the_one_that_is_named_first(
+    first: str, second: str
+) -> None:
+    for after, stop in (({first: 1, second: 1}, first), ({first: 2, second: 1}, second)):
+        written = Written()
+        sender = Sender(written, msgspec.convert(after, Behaviour))
+        # A stall sleeps: it is the last of the four, and seen as what does not come to an end.
+        with pytest.raises(STOPS[stop] or TimeoutError):
+            async with asyncio.timeout(None if STOPS[stop] else 0):
+                await sender.events([b"1", b"2", b"3"])
+        assert written.bodies == [b"1"]
+
+
+async def test_before_the_answer_a_reset_wins_over_an_error_and_both_over_the_model() -> None:
+    engine = Engine(EngineOptions(models=("sim",)))
+    with pytest.raises(EngineReset):
+        await admitted(engine, "no such model", Overrides(reset_before=True, status=503))
+    with pytest.raises(EngineError) as refused:
+        await admitted(engine, "no such model", Overrides(status=503, half_open_after_chunks=0, abort_after_chunks=0))
+    assert refused.value.status == 503
 
 
 async def test_a_body_is_cut_into_pieces() -> None:

@@ -93,6 +93,19 @@ async def test_every_kind_shows_the_true_counts_by_its_own_names(kind: Kind) -> 
     assert samples(engine)[running_name] == (0, labels)
 
 
+async def test_vllm_shows_how_long_requests_ran_and_that_none_was_preempted() -> None:
+    seconds = iter(range(100))
+    engine = Engine(EngineOptions(), clock=lambda: float(next(seconds)))
+    async with contextlib.aclosing(engine.generate(job())) as tokens:
+        async for _ in tokens:
+            pass
+    found = {name: value for name, (value, _) in samples(engine).items()}
+    assert found["vllm:num_preemptions_total"] == 0
+    parts = [found[f"vllm:request_{part}_time_seconds_sum"] for part in ("prefill", "decode")]
+    assert found["vllm:request_inference_time_seconds_sum"] == sum(parts) > 0
+    assert found["vllm:request_inference_time_seconds_count"] == 1
+
+
 async def test_loras_show_by_name_while_they_run() -> None:
     engine = Engine(EngineOptions(models=("base",), loras=("one", "two")))
     running = engine.generate(replace(job(), model="two"))

@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.dev.engine.behaviour import Behaviour, Overrides, overrides_of_headers
+from gateway.dev.engine.behaviour import Behaviour, Control, Overrides, overrides_of_headers
 from gateway.dev.engine.errors import EngineError, type_name
+from gateway.dev.engine.options import NAME_CHARS_MAX, fault_in_names
 from gateway.dev.engine.requests import ChatRequest, CompletionRequest, decode, prompts_of
+from gateway.dev.engine.responses_request import ResponsesRequest
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -38,6 +40,57 @@ def test_a_header_that_means_nothing_is_refused(name: bytes, value: bytes) -> No
     with pytest.raises(EngineError) as refused:
         overrides_of_headers([(name, value)])
     assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"statsu": 500}', ("unknown field `statsu`; did you mean `status`? The options are ", "ttft_ms", "times")),
+        (b'{"xyz": 1}', ("unknown field `xyz`. The options are ", "retry_after")),
+        (b'{"usage": "all"}', ("'all'", "it is one of chunk, finish, none, zero")),
+        (b'{"status": 200}', ("Expected `int` >= 400",)),
+    ],
+)
+def test_a_wrong_option_is_told_what_would_be_right(body: bytes, said: tuple[str, ...]) -> None:
+    with pytest.raises(EngineError) as refused:
+        decode(body, Control)
+    for part in said:
+        assert part in refused.value.message
+
+
+def test_only_control_is_told_of_times() -> None:
+    in_a_request = json.dumps(CHAT | {"sim": {"times": 2}}).encode()
+    for ask in (lambda: overrides_of_headers([(b"x-sim-times", b"2")]), lambda: decode(in_a_request, ChatRequest)):
+        with pytest.raises(EngineError) as refused:
+            ask()
+        assert "the options are ttft_ms, " in refused.value.message.lower()
+        assert refused.value.message.count("times") == 1
+
+
+def test_a_wrong_word_elsewhere_is_not_taken_for_a_wrong_option() -> None:
+    with pytest.raises(EngineError) as refused:
+        decode(b'{"model": "m", "input": [{"role": "nobody"}]}', ResponsesRequest)
+    assert "one of" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("names", "taken", "fault"),
+    [
+        (["a", "b/c:d e"], [], None),
+        (["Größe"], ["a"], None),
+        (["n" * NAME_CHARS_MAX], [], None),
+        (["a", ""], [], "the name is empty"),
+        ([" "], [], "the name is empty"),
+        (["a", "a"], [], "the name 'a' is given twice"),
+        (["a"], ["a"], "the name 'a' is given twice"),
+        (["a\x1b[31m"], [], "the name 'a\\x1b[31m' has a character that cannot be printed"),
+        (["a\nb"], [], "the name 'a\\nb' has a character that cannot be printed"),
+        (["n" * (NAME_CHARS_MAX + 1)], [], f"has more than {NAME_CHARS_MAX} characters"),
+    ],
+)
+def test_names_that_cannot_be_served_are_told(names: list[str], taken: list[str], fault: str | None) -> None:
+    found = fault_in_names(names, taken)
+    assert (found is None) if fault is None else (found is not None and fault in found)
 
 
 @pytest.mark.parametrize(
