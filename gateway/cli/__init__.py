@@ -11,6 +11,8 @@ import typer
 from gateway import __version__
 from gateway.cli.lazy import COMMANDS, LazyGroup
 
+HELP_COLUMNS_MAX = 120
+
 
 def build_app() -> typer.Typer:
     """Return the whole command line as a Typer app, without importing any command."""
@@ -20,7 +22,7 @@ def build_app() -> typer.Typer:
         help="Penstock meters tokens on their way to GPUs: keys, limits and exact accounting for teams.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS_MAX},
     )
     app.callback()(_options)
     for name, command in COMMANDS.items():

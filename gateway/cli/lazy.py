@@ -41,6 +41,9 @@ class LazyCommand:
         command.name = name
         for each in (command, *getattr(command, "commands", {}).values()):
             each.help = _unfolded(each.help or "")
+            each.short_help = each.help.partition("\n")[0]
+            # Rich's tables cut the names of options on a narrow terminal; a plain list gives a long one its own line.
+            each.rich_markup_mode = None
         return command
 
 

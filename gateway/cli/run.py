@@ -56,7 +56,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _misused(error: typer.TyperException) -> int:
     """Say what is wrong with the call, and how to learn more. A call without a command is answered with the help."""
-    if type(error).__name__ == "NoArgsIsHelpError":  # shown already
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, or empty where Rich has shown it already
+        if help_text := error.format_message():
+            typer.echo(help_text)
         return MISUSED
     context = getattr(error, "ctx", None)
     hint = f" (see: {context.command_path} --help)" if context is not None else ""
