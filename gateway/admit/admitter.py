@@ -103,7 +103,7 @@ class Admitter:
         if call.endpoint is Endpoint.COUNT_TOKENS:
             return NOTHING_EXPECTED
         expected = estimate(
-            call.body,
+            len(call.body),
             experience,
             output_max=call.output_max,
             choices=call.choices,

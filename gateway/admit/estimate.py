@@ -7,20 +7,20 @@ the engines' own counts.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from gateway.domain.call import InlineMedia
 
 DEFAULT_BYTES_PER_TOKEN = 4.0
 DEFAULT_OUTPUT_TOKENS = 512.0
 DEFAULT_OUTPUT_TOKENS_PER_S = 30.0
-DATA_URL_TOKENS = 800
-"""Stands for one inline image or file, whose bytes say nothing about its tokens."""
+MEDIA_TOKENS = 800
+"""Stands for one inline image or file."""
+BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX = 1.0, 8.0
+"""Between these all languages lie; what is beyond has bytes that no token was made of, or the other way round."""
 
-_DATA_URL = b";base64,"
-# Anthropic's images and documents: {"type": "base64", "media_type": "image/png", "data": "iVBOR…"}.
-_BASE64_SOURCE = b'"base64"'
-_BASE64_DATA = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=]{64,})"')
 _RATE = 0.05
 _QUANTILE = 0.8
 
@@ -45,7 +45,7 @@ class Experience:
         a request used more, down a smaller one when it used less.
         """
         if prompt_tokens > 0 and prompt_bytes > 0:
-            ratio = min(max(prompt_bytes / prompt_tokens, 0.5), 16.0)
+            ratio = min(max(prompt_bytes / prompt_tokens, BYTES_PER_TOKEN_MIN), BYTES_PER_TOKEN_MAX)
             self.prompts += 1
             self.bytes_per_token += max(_RATE, 1 / (self.prompts + 1)) * (ratio - self.bytes_per_token)
         if completion_tokens > 0:
@@ -69,43 +69,23 @@ NOTHING_EXPECTED = Estimate(0, 0, 0)
 
 
 def estimate(
-    body: bytes, experience: Experience, *, output_max: int | None, choices: int, embeds: bool, media: bool = True
+    body_bytes: int, experience: Experience, *, media: InlineMedia, output_max: int | None, choices: int, embeds: bool
 ) -> Estimate:
-    """Estimate a request from its body.
+    """Estimate a request from its size.
 
     Args:
-        body: the whole body; inline `data:` payloads in it are counted per item, not by size.
+        body_bytes: of the whole body.
         experience: what is known of the model.
+        media: what of the body is no text: it counts by the item.
         output_max: the bound that the client or the model sets on one completion, None for none.
-        choices: how many completions are asked for (`n`).
+        choices: how many completions are asked for, of all prompts.
         embeds: whether nothing is generated.
-        media: whether there may be inline images or files in the body.
     """
-    text_bytes, items = _without_data_urls(body) if media else (len(body), 0)
-    prompt_tokens = max(math.ceil(text_bytes / experience.bytes_per_token), 1) + items * DATA_URL_TOKENS
+    text_bytes = max(body_bytes - media.size_bytes, 0)
+    prompt_tokens = max(math.ceil(text_bytes / experience.bytes_per_token), 1) + media.items * MEDIA_TOKENS
     if embeds:
         return Estimate(prompt_tokens, 0, text_bytes)
     expected = math.ceil(experience.output_tokens)
     if output_max is not None:
         expected = min(expected, output_max)
     return Estimate(prompt_tokens, expected * choices, text_bytes)
-
-
-def _without_data_urls(body: bytes) -> tuple[int, int]:
-    """Return the size of the body without inline images and files, and how many there are."""
-    size, items = len(body), 0
-    if (first := body.find(b"base64")) < 0:
-        return size, items
-    position = body.find(_DATA_URL, first - 1)
-    while position >= 0:
-        end = body.find(b'"', position)
-        if end < 0:
-            break
-        size -= end - position
-        items += 1
-        position = body.find(_DATA_URL, end)
-    if body.find(_BASE64_SOURCE, first - 1) >= 0:
-        for data in _BASE64_DATA.finditer(body):
-            size -= data.end(1) - data.start(1)
-            items += 1
-    return size, items

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -61,6 +61,16 @@ Fields = dict[str, msgspec.Raw]
 """A JSON object decoded at its top level only: each value is the bytes it came in."""
 
 
+class InlineMedia(NamedTuple):
+    """Images, sounds and files in a body itself: their size in it, which says nothing of tokens, and how many."""
+
+    size_bytes: int
+    items: int
+
+
+NO_MEDIA = InlineMedia(0, 0)
+
+
 @dataclass(slots=True)
 class Call:
     """An authenticated, well-formed request.
@@ -82,8 +92,7 @@ class Call:
     choices: int
     session: str | None
     started_s: float
-    media: bool = True
-    """Whether there may be inline images or files in the body; False spares the search for them."""
+    media: InlineMedia = NO_MEDIA
 
     def upstream_body(self, upstream_model: str) -> bytes:
         """Return the body for an engine that calls the model `upstream_model`; values are copied, never re-encoded."""

@@ -7,12 +7,15 @@ never read two different requests. Values that the gateway does not own stay the
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from gateway.domain.call import Call, Endpoint, Fields
+from gateway.edge.bounds import OUTPUT_FIELDS, cap_output, choices_of
+from gateway.edge.fields import read_boolean, read_string
 from gateway.edge.images import refuse_addresses
+from gateway.edge.inline import inline_sources
 from gateway.edge.stateless import STATEFUL, keep_stateless
 from gateway.edge.surrogates import lone_surrogate
 from gateway.errors import BodyTooLarge, InvalidRequest, ModelNotFound, RequestTimeout, UnsupportedEncoding
@@ -23,15 +26,10 @@ if TYPE_CHECKING:
     from gateway.domain.config import ModelConfig
     from gateway.edge.asgi import Message, Receive
 
-CHOICES_MAX = 128
 MODEL_CHARS_MAX = 256
 SESSION_CHARS_MAX = 128
-OUTPUT_TOKENS_MAX = 10_000_000
 
-OWNED = STATEFUL | frozenset(
-    {"model", "messages", "prompt", "input", "stream", "stream_options", "n"}
-    | {"max_tokens", "max_completion_tokens", "max_output_tokens"}
-)
+OWNED = STATEFUL | frozenset({"model", "messages", "prompt", "input", "stream", "stream_options", "n", *OUTPUT_FIELDS})
 """Fields that the gateway reads or overwrites. Some engines find them in any spelling, so only their own may occur."""
 
 _decode_fields = msgspec.json.Decoder(Fields).decode
@@ -47,12 +45,6 @@ _SHAPES = {
 
 _COMPLETIONS = frozenset({Endpoint.CHAT_COMPLETIONS, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS})
 """OpenAI's older endpoints, which have `n` and say usage in a stream only when asked."""
-_OUTPUT_FIELDS = {
-    Endpoint.CHAT_COMPLETIONS: ("max_completion_tokens", "max_tokens"),
-    Endpoint.COMPLETIONS: ("max_completion_tokens", "max_tokens"),
-    Endpoint.MESSAGES: ("max_tokens",),
-    Endpoint.RESPONSES: ("max_output_tokens",),
-}
 
 
 class Disconnected(Exception):
@@ -140,19 +132,20 @@ def parse_call(
         ModelNotFound: no model or alias has this name.
     """
     fields = _fields(body)
-    name = _string(fields, "model")
+    name = read_string(fields, "model")
     if name is None:
         raise InvalidRequest("'model' is missing", param="model")
     model = models.get(name) if len(name) <= MODEL_CHARS_MAX else None
     if model is None:
         raise ModelNotFound(f"there is no model '{name[:MODEL_CHARS_MAX]}'; GET /v1/models lists yours", param="model")
-    # Anthropic's inline images have none of the keys that addresses have.
-    media = refuse_addresses(fields, model.media_hosts) or endpoint is Endpoint.MESSAGES
+    media = refuse_addresses(fields, model.media_hosts)
+    if endpoint is Endpoint.MESSAGES:
+        media = inline_sources(fields)
     _check_required(fields, endpoint)
-    stream = _boolean(fields, "stream") and endpoint.generates
+    stream = read_boolean(fields, "stream") and endpoint.generates
     usage_wanted, choices = False, 1
     if endpoint in _COMPLETIONS:
-        choices = _integer(fields, "n", 1, CHOICES_MAX) or 1
+        choices = choices_of(fields, endpoint)
         if stream:
             usage_wanted = _ask_for_usage(fields)
         elif "stream_options" in fields and bytes(fields["stream_options"]) == b"null":
@@ -168,7 +161,7 @@ def parse_call(
         body=body,
         stream=stream,
         usage_wanted=usage_wanted,
-        output_max=_cap_output(fields, model, _OUTPUT_FIELDS[endpoint]) if endpoint.generates else None,
+        output_max=cap_output(fields, model, endpoint) if endpoint.generates else None,
         choices=choices,
         session=_session(fields, headers),
         started_s=started_s,
@@ -202,32 +195,6 @@ def _check_spelling(fields: Fields, folded: dict[str, str]) -> None:
             raise InvalidRequest(f"'{key}' must be written '{name}'", param=key)
 
 
-def _value(fields: Fields, name: str, kind: type, expected: str) -> Any:
-    raw = fields.get(name)
-    if raw is None or bytes(raw) == b"null":
-        return None
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidRequest(f"'{name}' must be {expected}", param=name) from None
-
-
-def _string(fields: Fields, name: str) -> str | None:
-    value: str | None = _value(fields, name, str, "a string")
-    return value
-
-
-def _boolean(fields: Fields, name: str) -> bool:
-    return bool(_value(fields, name, bool, "true or false"))
-
-
-def _integer(fields: Fields, name: str, lowest: int, highest: int) -> int | None:
-    value: int | None = _value(fields, name, int, "a whole number")
-    if value is not None and not lowest <= value <= highest:
-        raise InvalidRequest(f"'{name}' must be from {lowest} to {highest}", param=name)
-    return value
-
-
 def _check_required(fields: Fields, endpoint: Endpoint) -> None:
     name = endpoint.prompt_field
     raw = fields.get(name)
@@ -257,19 +224,6 @@ def _ask_for_usage(fields: Fields) -> bool:
     return wanted
 
 
-def _cap_output(fields: Fields, model: ModelConfig, names: tuple[str, ...]) -> int | None:
-    """Return the bound on one completion: the client's in one of `names`, cut to the model's where that has one."""
-    asked: int | None = None
-    for name in names:
-        value = _integer(fields, name, 0, OUTPUT_TOKENS_MAX)
-        if value is not None and model.output_tokens is not None and value > model.output_tokens:
-            value = model.output_tokens
-            fields[name] = msgspec.Raw(b"%d" % value)
-        if value is not None:
-            asked = value if asked is None else min(asked, value)
-    return asked if asked is not None else model.output_tokens
-
-
 def _session(fields: Fields, headers: dict[bytes, bytes]) -> str | None:
     """Return what ties the turns of a conversation together, as printable ASCII, None when nothing does."""
     for name in _SESSION_HEADERS:
@@ -278,7 +232,7 @@ def _session(fields: Fields, headers: dict[bytes, bytes]) -> str | None:
     raw = fields.get("prompt_cache_key")
     if raw is None or bytes(raw[:1] if isinstance(raw, bytes) else bytes(raw)[:1]) != b'"':
         return None
-    return _printable(_string(fields, "prompt_cache_key") or "")
+    return _printable(read_string(fields, "prompt_cache_key") or "")
 
 
 def _printable(text: str) -> str | None:

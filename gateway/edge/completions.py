@@ -181,7 +181,9 @@ class Completions:
         meter, estimate, experience = progress.meter, reservation.estimate, reservation.experience
         usage = meter.usage(
             status,
-            output_estimate_max=call.output_max or estimate.completion_tokens,
+            output_estimate_max=(
+                estimate.completion_tokens if call.output_max is None else call.output_max * call.choices
+            ),
             output_per_s=experience.output_tokens_per_s * call.choices,
             streamed=call.stream,
             ended_s=now_s,
@@ -200,7 +202,9 @@ class Completions:
         self._stages.settler.settle(principal, call, entry, reservation, outcome)
         if status is Status.OK and usage.exact and meter.sent_s is not None:
             generation_s = now_s - (meter.first_token_s if call.stream and meter.first_token_s else meter.sent_s)
-            experience.learn(estimate.prompt_bytes, usage.prompt, usage.completion, generation_s)
+            # Of an image's tokens the bytes of the text say nothing.
+            prompt_bytes = estimate.prompt_bytes if not call.media.items else 0
+            experience.learn(prompt_bytes, usage.prompt, usage.completion, generation_s)
 
 
 def request_headers(event_id: UUID, dialect: Dialect = OPENAI) -> list[Header]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from gateway.domain.call import NO_MEDIA, InlineMedia
 from gateway.errors import ImageAddressRefused, InvalidRequest
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class _Step(NamedTuple):
 _Place: TypeAlias = "tuple[_Step, Any]"
 
 
-def refuse_addresses(fields: Fields, hosts: tuple[str, ...]) -> bool:
-    """Look through the fields that engines could find an address in, and return whether any may hold one.
+def refuse_addresses(fields: Fields, hosts: tuple[str, ...]) -> InlineMedia:
+    """Look through the fields that engines could find an address in, and return the media that are in them inline.
 
     Args:
         fields: the body's top level.
@@ -88,36 +89,42 @@ def refuse_addresses(fields: Fields, hosts: tuple[str, ...]) -> bool:
         ImageAddressRefused: there is an address that may not be fetched; `param` names the place.
         InvalidRequest: a field that may hold addresses is nested too deeply or is no UTF-8.
     """
-    found = False
+    media = NO_MEDIA
     for name, raw in fields.items():
         if name not in _NEVER_FETCHED and _SUSPECT.search(raw) is not None:
-            found = True
-            _look_through(name, raw, hosts)
-    return found
+            inline = _look_through(name, raw, hosts)
+            media = InlineMedia(media.size_bytes + sum(inline), media.items + len(inline))
+    return media
 
 
-def _look_through(name: str, raw: msgspec.Raw, hosts: tuple[str, ...]) -> None:
+def _look_through(name: str, raw: msgspec.Raw, hosts: tuple[str, ...]) -> list[int]:
+    """Return the sizes of the `data:` addresses."""
     root = _Step(None, name)
+    inline: list[int] = []
     try:
         if bytes(memoryview(raw)[:1]) != b"[":
-            _look_at(root, raw, hosts)
-            return
+            return _look_at(root, raw, hosts)
         for number, item in enumerate(_decode_items(raw)):
             if _SUSPECT.search(item) is not None:
-                _look_at(_Step(root, number), item, hosts)
+                inline += _look_at(_Step(root, number), item, hosts)
     except RecursionError:
         raise InvalidRequest(f"'{_named(root)}' is nested too deeply", param=_named(root)) from None
     except UnicodeDecodeError:
         raise InvalidRequest(f"'{_named(root)}' is not UTF-8", param=_named(root)) from None
+    return inline
 
 
-def _look_at(place: _Step, raw: msgspec.Raw, hosts: tuple[str, ...]) -> None:
+def _look_at(place: _Step, raw: msgspec.Raw, hosts: tuple[str, ...]) -> list[int]:
     value = json.loads(
         bytes(raw).decode(), object_pairs_hook=_Object, parse_int=_unread, parse_float=_unread, parse_constant=_unread
     )
+    inline: list[int] = []
     for step, address in _addresses((place, value)):
         if not _may_pass(address, hosts):
             raise ImageAddressRefused(_refusal(hosts), param=_named(step))
+        if address.startswith("data:"):
+            inline.append(len(address))
+    return inline
 
 
 def _unread(_number: str) -> None:

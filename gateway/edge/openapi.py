@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.edge.body import CHOICES_MAX, MODEL_CHARS_MAX, OUTPUT_TOKENS_MAX
+from gateway.edge.body import MODEL_CHARS_MAX
+from gateway.edge.bounds import CHOICES_MAX, OUTPUT_TOKENS_MAX
 
 _TAG = "data path"
 _ERROR = "#/components/schemas/GatewayError"

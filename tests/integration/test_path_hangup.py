@@ -36,7 +36,8 @@ BURST = 5000
 @pytest.fixture(scope="module")
 def stack(databases: Databases, servers: ServerAddresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One replica before an engine that takes its time."""
-    models = {"sim": {"pool": "gpu", "price": {"input": "1", "output": "1"}}}
+    price = {"input": "1", "output": "1"}
+    models = {"sim": {"pool": "gpu", "price": price}, "quick": {"pool": "gpu", "upstream": "sim", "price": price}}
     folder = tmp_path_factory.mktemp("hangup")
     engines = [EngineProcess("sim", tokens_per_second=50, output_tokens=2000)]
     with running_stack(databases, servers, folder, engines=engines, config={"models": models}) as running:
@@ -130,6 +131,27 @@ def test_a_hang_up_in_a_whole_answer_bills_the_prompt_and_the_time_that_it_took(
     row = the_event(stack, tenant)
     assert row["prompt_tokens"] > 0
     assert 0 < row["completion_tokens"] <= 400
+
+
+def test_a_hang_up_in_a_whole_answer_of_many_choices_bills_all_of_them(stack: Stack, tenant: Tenant) -> None:
+    generated = stack.engine.counters()["generated_tokens"]
+    connection = asked(stack, tenant, chat(n=64, max_tokens=30))
+    stack.engine.wait_for(lambda counters: counters["generated_tokens"] >= generated + 64 * 15)
+    assert_engine_stops(stack, connection.hang_up)
+    row = the_event(stack, tenant)
+    assert 64 * 5 < row["completion_tokens"] <= 64 * 30, "0.3 s and more at 30 tokens/s for each"
+
+
+def test_a_hang_up_in_a_long_whole_answer_bills_more_than_was_expected(stack: Stack, tenant: Tenant) -> None:
+    """As fast as the model was seen to be, and up to what the client asked for: not up to what was reserved."""
+    client = stack.gateway.http(stack.tenant().key)
+    fast = {"tokens_per_second": 5000, "output_tokens": 100_000}
+    assert client.post(CHAT, chat(model="quick", max_tokens=1000, sim=fast)).status == 200
+    generated = stack.engine.counters()["generated_tokens"]
+    connection = asked(stack, tenant, chat(model="quick", max_tokens=100_000, sim=fast))
+    stack.engine.wait_for(lambda counters: counters["generated_tokens"] >= generated + 4000)
+    assert_engine_stops(stack, connection.hang_up)
+    assert the_event(stack, tenant)["completion_tokens"] > 1000
 
 
 def test_usage_that_was_told_before_the_hang_up_is_used(stack: Stack, tenant: Tenant) -> None:

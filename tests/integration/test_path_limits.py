@@ -154,6 +154,28 @@ def test_an_image_counts_by_the_piece_and_not_by_its_size(stack: Stack) -> None:
     assert stack.client(tokens_per_minute=2000).post(CHAT, request).status == 200
 
 
+def test_text_that_looks_like_an_image_counts_by_its_size(stack: Stack) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    text = {"type": "text", "text": f";base64,{'word ' * 10_000}"}
+    request = {"model": "sim", "max_tokens": 5, "messages": [{"role": "user", "content": [image, text]}]}
+    answer = stack.client(tokens_per_minute=2000).post(CHAT, request)
+    assert_refused(answer, 413, "request_exceeds_limit", "messages")
+
+
+def test_every_prompt_of_a_list_is_reserved_for(stack: Stack) -> None:
+    client = stack.client(tokens_per_minute=1000)
+    asked = {"model": "sim", "prompt": ["a"] * 16, "max_tokens": 50, "sim": {"output_tokens": 2}}
+    assert client.post("/v1/completions", asked).status == 200
+    limited = client.post("/v1/completions", {**asked, "prompt": ["a"] * 4})
+    assert limited.status == 200, "what was reserved and not used came back"
+    beside = stack.client(tokens_per_minute=1000)
+    first = beside.asked("/v1/completions", asked | {"sim": {"ttft_ms": 60_000}})
+    try:
+        wait_for(lambda: beside.post("/v1/completions", asked).status == 429, "the first holds 16 times 50 tokens")
+    finally:
+        first.hang_up()
+
+
 def test_more_than_was_reserved_is_a_debt_that_is_repaid_first(stack: Stack, store: redis.Redis) -> None:
     """Refilled with 1,000 tokens a second: a debt of some 2,000 bars the way for about two seconds."""
     tenant = stack.tenant(tokens_per_minute=60_000, tokens_burst=1000)

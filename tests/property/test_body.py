@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.domain.call import Call, Endpoint
 from gateway.domain.config import GatewayConfig, ModelConfig
-from gateway.edge.body import CHOICES_MAX, OUTPUT_TOKENS_MAX, OWNED, Disconnected, parse_call, read_body
+from gateway.edge.body import OWNED, Disconnected, parse_call, read_body
+from gateway.edge.bounds import CHOICES_MAX, OUTPUT_FIELDS, OUTPUT_TOKENS_MAX
 from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest
 from gateway.units import new_event_id
 
@@ -51,7 +52,7 @@ likely = {
         st.none(),
         st.fixed_dictionaries({}, optional={"include_usage": st.one_of(st.none(), st.booleans()), "x": json_values}),
     ),
-    "n": st.one_of(st.none(), st.integers(1, CHOICES_MAX)),
+    "n": st.one_of(st.none(), st.integers(1, CHOICES_MAX // 2)),
     "max_tokens": st.one_of(st.none(), st.integers(0, 10_000)),
     "max_completion_tokens": st.one_of(st.none(), st.integers(0, 10_000)),
     "max_output_tokens": st.one_of(st.none(), st.integers(0, 10_000)),
@@ -152,16 +153,19 @@ def test_the_engine_reads_what_the_gateway_read(
         assert call.stream == bool(engine.get("stream"))
         bounds = [value for name in names if (value := engine.get(name)) is not None]
         assert call.output_max == min(bounds, default=call.model.output_tokens)
-        assert call.model.output_tokens is None or all(bound <= OUTPUT_MAX for bound in bounds)
+        everywhere = [value for name in OUTPUT_FIELDS if (value := engine.get(name)) is not None]
+        assert call.model.output_tokens is None or all(bound <= OUTPUT_MAX for bound in everywhere)
     of_completions = endpoint in COMPLETIONS
-    assert call.choices == ((engine.get("n") or 1) if of_completions else 1)
+    several = endpoint is Endpoint.COMPLETIONS and isinstance(engine["prompt"], list)
+    prompts = max(len(engine["prompt"]), 1) if several else 1
+    assert call.choices == ((engine.get("n") or 1) * prompts if of_completions else 1)
     assert endpoint is not Endpoint.RESPONSES or (engine["store"], "background" in engine) == (False, False)
     if call.stream and of_completions:
         assert engine["stream_options"]["include_usage"] is True
         assert call.usage_wanted == bool((dict(pairs).get("stream_options") or {}).get("include_usage"))
     before, after = _fields(body), _fields(sent)
     assert [name for name in before if name in after] == [name for name in after if name in before]
-    changed = {"model", *(names or ())}
+    changed = {"model", *(OUTPUT_FIELDS if names else ())}
     if of_completions:
         changed.add("stream_options")
     if endpoint is Endpoint.RESPONSES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from statistics import median, quantiles
 
@@ -39,7 +40,8 @@ def test_the_figures_are_those_of_the_trace(seed: int, scale: float) -> None:
     near = 0.04 if scale == 1.0 else 0.18
     assert median(inputs) == pytest.approx(INPUT_TOKENS_P50, rel=near)
     assert quantiles(inputs, n=10)[-1] == pytest.approx(INPUT_TOKENS_P90, rel=near)
-    assert median(turn.output_tokens / scale for turn in turns) == pytest.approx(OUTPUT_TOKENS_P50, rel=0.06)
+    assert median(turn.output_tokens for turn in turns) == pytest.approx(OUTPUT_TOKENS_P50, rel=0.06)
+    assert median(turn.kept_tokens / scale for turn in turns) == pytest.approx(OUTPUT_TOKENS_P50, rel=0.06)
     assert median(turn.gap_s for turn in turns) == pytest.approx(GAP_S_P50, rel=0.03)
     reusing = sum(turn.reused_tokens >= REUSED_SHARE * turn.input_tokens for turn in turns)
     assert reusing / len(turns) == pytest.approx(REUSING_TURNS_SHARE, abs=0.01)
@@ -61,11 +63,19 @@ def test_a_session_only_grows(seed: int, agent: int, scale: float) -> None:
             assert not before.last
             assert turn.sub_agent is before.sub_agent
             assert turn.reused_tokens == before.input_tokens
-            assert turn.input_tokens > before.input_tokens + before.output_tokens
+            assert turn.input_tokens > before.input_tokens + before.kept_tokens
         assert turn.input_tokens <= max(INPUT_TOKENS_MAX * scale, shared_tokens(scale) + 100)
         assert turn.output_tokens >= 1
         assert turn.gap_s > 0
         last[turn.session] = turn
+
+
+@given(seed=st.integers(), scale=SCALES, output_scale=SCALES)
+def test_the_scale_of_answers_changes_nothing_else(seed: int, scale: float, output_scale: float) -> None:
+    whole, scaled = (list(islice(turns_of(seed, 0, scale, outputs), 50)) for outputs in (1.0, output_scale))
+    assert [replace(turn, output_tokens=0) for turn in scaled] == [replace(turn, output_tokens=0) for turn in whole]
+    for one, other in zip(whole, scaled, strict=True):
+        assert abs(other.output_tokens - one.output_tokens * output_scale) <= 1
 
 
 @given(seed=st.integers(), agent=st.integers(0, 1_000))

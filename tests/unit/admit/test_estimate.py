@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from gateway.admit.estimate import DATA_URL_TOKENS, Experience, estimate
+from gateway.admit.estimate import MEDIA_TOKENS, Estimate, Experience, estimate
+from gateway.domain.call import NO_MEDIA, InlineMedia
+
+
+def estimated(
+    body_bytes: int,
+    *,
+    media: InlineMedia = NO_MEDIA,
+    output_max: int | None = None,
+    choices: int = 1,
+    embeds: bool = False,
+) -> Estimate:
+    return estimate(body_bytes, Experience(), media=media, output_max=output_max, choices=choices, embeds=embeds)
 
 
 def test_without_experience_four_bytes_are_a_token() -> None:
-    expected = estimate(b"x" * 400, Experience(), output_max=None, choices=1, embeds=False)
-    assert expected == (100, 512, 400)
+    assert estimated(400) == (100, 512, 400)
 
 
 def test_a_bound_that_the_client_set_is_never_exceeded() -> None:
-    assert estimate(b"x", Experience(), output_max=10, choices=4, embeds=False).completion_tokens == 40
-    assert estimate(b"x", Experience(), output_max=0, choices=1, embeds=False).completion_tokens == 0
+    assert estimated(1, output_max=10, choices=4).completion_tokens == 40
+    assert estimated(1, output_max=0).completion_tokens == 0
 
 
 def test_every_prompt_is_at_least_a_token() -> None:
-    assert estimate(b"", Experience(), output_max=None, choices=1, embeds=True).prompt_tokens == 1
+    assert estimated(0, embeds=True).prompt_tokens == 1
+    assert estimated(10, media=InlineMedia(20, 0), embeds=True).prompt_tokens == 1
 
 
 def test_an_image_counts_as_one_and_its_bytes_do_not() -> None:
-    body = b'{"url":"data:image/png;base64,%b"}' % (b"A" * 10_000)
-    expected = estimate(body, Experience(), output_max=None, choices=1, embeds=True)
-    assert expected.prompt_bytes < 40
-    assert DATA_URL_TOKENS < expected.prompt_tokens < DATA_URL_TOKENS + 20
-    spared = estimate(body, Experience(), output_max=None, choices=1, embeds=True, media=False)
-    assert spared.prompt_bytes == len(body), "it is not searched for where there can be none"
-    unclosed = estimate(body[:-2], Experience(), output_max=None, choices=1, embeds=True)
-    assert unclosed.prompt_bytes == len(body) - 2, "what is no string is counted by its size"
-
-
-def test_an_image_of_anthropics_dialect_counts_as_one_too() -> None:
-    source = b'{"type": "base64", "media_type": "image/png", "data": "%b"}' % (b"A" * 10_000)
-    body = b'{"content":[%b,%b]}' % (source, source.replace(b": ", b":"))
-    expected = estimate(body, Experience(), output_max=None, choices=1, embeds=True)
-    assert expected.prompt_bytes == len(body) - 20_000
-    assert 2 * DATA_URL_TOKENS < expected.prompt_tokens < 2 * DATA_URL_TOKENS + 60
-    quoted = body.replace(b'"', b'\\"')
-    assert estimate(quoted, Experience(), output_max=None, choices=1, embeds=True).prompt_bytes == len(quoted), (
-        "what a text quotes is text"
-    )
+    assert estimated(10_040, media=InlineMedia(10_000, 2), embeds=True) == (10 + 2 * MEDIA_TOKENS, 0, 40)
 
 
 def test_usage_without_tokens_teaches_nothing() -> None:

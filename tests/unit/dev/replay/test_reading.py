@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.dev.replay.errors import ConnectionLost
+from gateway.dev.replay.errors import ConnectionLost, Unreadable
 from gateway.dev.replay.reading import StreamReading, WholeReading
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8}}
@@ -60,19 +60,35 @@ def test_an_error_in_a_stream_is_a_failure_of_it() -> None:
     assert reading.failed
 
 
+def test_a_finish_reason_is_an_end_too() -> None:
+    reading = StreamReading()
+    reading.feed(stream(WORD, {"choices": [{"delta": {}, "finish_reason": "stop"}]}))
+    reading.end()
+    assert not reading.done
+    assert not reading.failed
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"choices": []}'])
+def test_an_answer_without_choices_is_none(body: bytes) -> None:
+    whole = WholeReading()
+    whole.feed(body)
+    with pytest.raises(Unreadable, match="without choices"):
+        whole.end()
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"\xff", b'{"usage": 1}'])
 def test_what_cannot_be_read_is_no_answer(body: bytes) -> None:
     whole = WholeReading()
     whole.feed(body)
     with pytest.raises(ConnectionLost, match="cannot be read"):
         whole.end()
-    with pytest.raises(ConnectionLost, match="cannot be read"):
+    with pytest.raises(Unreadable, match="cannot be read"):
         StreamReading().feed(b"data: " + body + b"\n")
 
 
 def test_a_whole_answer_may_tell_no_cache() -> None:
     whole = WholeReading()
-    whole.feed(json.dumps({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}).encode())
+    whole.feed(json.dumps({"choices": [{}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}).encode())
     whole.end()
     assert whole.usage is not None
     assert whole.usage.cached_tokens == 0

@@ -1,0 +1,72 @@
+"""How much a request asks to be generated: how many completions, and how long each may be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.domain.call import Endpoint
+from gateway.edge.fields import read_integer
+from gateway.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from gateway.domain.call import Fields
+    from gateway.domain.config import ModelConfig
+
+CHOICES_MAX = 128
+OUTPUT_TOKENS_MAX = 10_000_000
+
+OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
+"""What bounds an answer, at one endpoint or another: some engines heed all of them at each."""
+
+_OUTPUT_FIELDS = {
+    Endpoint.CHAT_COMPLETIONS: ("max_completion_tokens", "max_tokens"),
+    Endpoint.COMPLETIONS: ("max_completion_tokens", "max_tokens"),
+    Endpoint.MESSAGES: ("max_tokens",),
+    Endpoint.RESPONSES: ("max_output_tokens",),
+}
+
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def choices_of(fields: Fields, endpoint: Endpoint) -> int:
+    """Return how many completions are asked for: `n` of each prompt, where a text completion may have several.
+
+    Raises InvalidRequest for more than CHOICES_MAX.
+    """
+    choices = read_integer(fields, "n", 1, CHOICES_MAX) or 1
+    if endpoint is not Endpoint.COMPLETIONS:
+        return choices
+    choices *= _prompts(fields["prompt"])
+    if choices > CHOICES_MAX:
+        raise InvalidRequest(f"at most {CHOICES_MAX} completions may be asked for, 'n' of each prompt", param="prompt")
+    return choices
+
+
+def _prompts(raw: msgspec.Raw) -> int:
+    """Return how many prompts a `prompt` is: a text is one, and so is a list of token ids."""
+    begin = bytes(memoryview(raw)[:64])
+    if begin[:1] != b"[" or begin[1:].lstrip()[:1].isdigit():
+        return 1
+    try:
+        return max(len(_decode_items(raw)), 1)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidRequest("'prompt' must be a string or a list", param="prompt") from None
+
+
+def cap_output(fields: Fields, model: ModelConfig, endpoint: Endpoint) -> int | None:
+    """Return the bound on one completion: the client's, cut to the model's where that has one.
+
+    Bounds of other endpoints are cut, too, and in place. Raises InvalidRequest for one that is no number.
+    """
+    names = _OUTPUT_FIELDS[endpoint]
+    asked: int | None = None
+    for name in OUTPUT_FIELDS:
+        value = read_integer(fields, name, 0, OUTPUT_TOKENS_MAX)
+        if value is not None and model.output_tokens is not None and value > model.output_tokens:
+            value = model.output_tokens
+            fields[name] = msgspec.Raw(b"%d" % value)
+        if value is not None and name in names:
+            asked = value if asked is None else min(asked, value)
+    return asked if asked is not None else model.output_tokens
