@@ -53,6 +53,17 @@ async def test_a_chunked_body_comes_in_pieces_and_trailing_bytes_do_not_count() 
         connection.close()
 
 
+async def test_a_body_may_last_as_long_as_the_connection() -> None:
+    async def until_closed(server: RawConnection) -> None:
+        await server.request()
+        await server.send(b"HTTP/1.0 200 OK\r\nserver: old\r\n\r\nab")
+        await server.send(b"cd")
+        server.end()
+
+    async with RawServer(until_closed) as server:
+        assert await posted(Connection(Target.of(f"{server.url}/v1"))) == (200, b"abcd")
+
+
 async def test_a_refusal_before_the_body_was_read_is_heard() -> None:
     async def early(server: RawConnection) -> None:
         await server.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno")

@@ -24,7 +24,7 @@ def test_the_ledger_tells_what_the_replay_was_told(
         tenant = stack.tenant()
         report = Penstock(tmp_path, {"PENSTOCK_API_KEY": tenant.key})(
             *("engine", "replay", "--base-url", stack.gateway.base_url, "--model", "sim", "--json"),
-            *("--requests", str(REQUESTS), "--speed", "100000", "--sessions", "4"),
+            *("--requests", str(REQUESTS), "--speed", "100000", "--sessions", "4", "--output-scale", "0.01"),
         ).document
         rows = all_closed(stack.dsn, tenant, REQUESTS)
         counted = stack.engine.counters()

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.command import Outcome, Penstock
 from tests.support.engine import EngineProcess
-from tests.support.scripted import Script, ScriptedEngine, json_script, stream_script
+from tests.support.scripted import ScriptedEngine, json_script, stream_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FAST = ("--speed", "100000", "--sessions", "4")
+FAST = ("--speed", "100000", "--sessions", "4", "--output-scale", "0.01")
 ANSWERED = stream_script(
     {"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]},
     {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1}},
@@ -67,7 +64,8 @@ def test_what_it_reports_is_what_the_engine_counted(engine: EngineProcess, tmp_p
 
 def test_people_are_shown_a_table(engine: EngineProcess, tmp_path: Path) -> None:
     done = replayed(tmp_path, engine.url, "--requests", "3")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert done.err == f"Sending to {engine.url}/v1, model sim: 4 sessions; ends after 3 requests or with Ctrl-C\n"
     assert "time to first token p99" in done.out
     assert "of them cached" in done.out
 
@@ -75,37 +73,8 @@ def test_people_are_shown_a_table(engine: EngineProcess, tmp_path: Path) -> None
 def test_it_ends_when_its_time_is_up(engine: EngineProcess, tmp_path: Path) -> None:
     report = replayed(tmp_path, engine.url, "--duration", "0.5", "--json").document
     assert report["answered"] == report["requests"] > 0
+    assert report["unfinished"] <= 4
     assert report["interrupted"] is False
-
-
-@pytest.fixture
-def hears_interrupts() -> Iterator[None]:
-    """Children hear Ctrl-C, also where the suite itself runs in the background of a script, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("hears_interrupts")
-def test_an_interrupt_shows_what_there_is(engine: EngineProcess, tmp_path: Path) -> None:
-    command = ["engine", "replay", "--base-url", f"{engine.url}/v1", "--model", "sim", *FAST, "--json"]
-    before = engine.counters()["finished"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "gateway", *command],
-        env=Penstock(tmp_path, {}).environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with running:
-        try:
-            engine.wait_for(lambda counters: counters["finished"] > before + 20, timeout_s=30)
-            running.send_signal(signal.SIGINT)
-            out, _ = running.communicate(timeout=30)
-        finally:
-            running.kill()
-    report = json.loads(out)
-    assert (running.returncode, report["interrupted"]) == (130, True)
-    assert report["answered"] > 20 - 4, "of each of four sessions one answer may be on its way"
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -120,6 +89,7 @@ def test_what_is_no_base_url_is_refused(tmp_path: Path, url: str) -> None:
     done = replayed(tmp_path, url, "--requests", "3")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ")
+    assert "Sending" not in done.err
 
 
 def test_an_unknown_model_stops_it(engine: EngineProcess, tmp_path: Path) -> None:
@@ -142,7 +112,7 @@ def test_a_429_is_waited_out_as_told_and_counted(scripted: ScriptedEngine, tmp_p
     scripted.first, scripted.script = [refusal, refusal], ANSWERED
     report = replayed(tmp_path, scripted.url, "--requests", "4", "--json").document
     assert (report["requests"], report["answered"], report["errors"]) == (6, 4, {"429": 2})
-    assert report["waited_s"] == pytest.approx(0.04)
+    assert report["waited_s"] > 0.03
     assert report["prompt_tokens"] == 20
     assert len(scripted.bodies) == 6
     assert len(set(scripted.bodies)) == 4, "the same is sent again"
@@ -151,12 +121,12 @@ def test_a_429_is_waited_out_as_told_and_counted(scripted: ScriptedEngine, tmp_p
 def test_failures_are_counted_by_what_they_were(scripted: ScriptedEngine, tmp_path: Path) -> None:
     broken = stream_script({"choices": [{"delta": {"content": "a"}}]}, whole=False)
     in_stream = stream_script({"error": {"message": "no"}}, "[DONE]")
-    scripted.first = [ANSWERED, json_script({"error": {"message": "no"}}, 503), Script(broken.pieces, whole=False)]
-    scripted.first += [in_stream, stream_script({"choices": []})]
+    scripted.first = [ANSWERED, json_script({"error": {"message": "no"}}, 503), broken]
+    scripted.first += [in_stream, stream_script({"choices": []}), json_script({})]
     scripted.script = ANSWERED
-    report = replayed(tmp_path, scripted.url, "--requests", "8", "--json").document
+    report = replayed(tmp_path, scripted.url, "--requests", "9", "--json", "--sessions", "1").document
     assert report["answered"] == 4
-    assert report["errors"] == {"503": 1, "broken off": 2, "in stream": 1}
+    assert report["errors"] == {"503": 1, "broken off": 2, "in stream": 1, "unreadable": 1}
 
 
 def test_failing_all_along_is_a_failure(scripted: ScriptedEngine, tmp_path: Path) -> None:

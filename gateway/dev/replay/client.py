@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from gateway.dev.replay.errors import ConnectionLost, ReplayError
+from gateway.dev.replay.errors import ConnectionLost, ReplayError, Unreadable
 
 CONNECT_S_MAX = 10.0
 # From one read to the next. An engine may think for long before its first token.
@@ -68,6 +68,11 @@ class _Collector:
         self.parser: httptools.HttpResponseParser
         self.pieces: list[bytes] = []
         self.headed = self.complete = self.keeps_alive = False
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether the body is all that comes, for want of a length and of chunks."""
+        return self.headed and not self.answer.headers.keys() & {"content-length", "transfer-encoding"}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -169,10 +174,15 @@ class Connection:
         try:
             async with asyncio.timeout(SILENCE_S_MAX):
                 data = await reader.read(READ_BYTES)
+            if not data and collector.ends_with_connection:
+                collector.complete = True
+                return
             if not data:
                 raise ConnectionLost("the connection ended before the answer did")
             collector.parser.feed_data(data)
         except TimeoutError as error:
             raise ConnectionLost(f"no byte in {SILENCE_S_MAX:g} s", after_silence=True) from error
-        except (OSError, httptools.HttpParserError) as error:
+        except httptools.HttpParserError as error:
+            raise Unreadable(f"no HTTP: {error}") from error
+        except OSError as error:
             raise ConnectionLost(str(error) or type(error).__name__) from error

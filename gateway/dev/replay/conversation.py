@@ -70,8 +70,8 @@ class Conversation:
             added = turn.input_tokens - turn.reused_tokens - MESSAGE_TOKENS
             self._add(_message(role="user", content=self._texts.words(self._dice, added)))
         else:
-            self._add(self._call(self._last.output_tokens))
-            added = turn.input_tokens - turn.reused_tokens - self._last.output_tokens - 2 * MESSAGE_TOKENS
+            self._add(self._call(self._last.kept_tokens))
+            added = turn.input_tokens - turn.reused_tokens - self._last.kept_tokens - 2 * MESSAGE_TOKENS
             content = self._texts.words(self._dice, added)
             self._add(_message(role="tool", tool_call_id=self._call_id(), content=content))
         self._last = turn

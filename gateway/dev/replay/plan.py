@@ -41,8 +41,9 @@ class Turn:
     """One request.
 
     `session` is its number within the agent's plan; `first` says that it begins that session. `input_tokens` are all
-    tokens of the prompt, `reused_tokens` those that a server has seen before. `gap_s`: how long before it is sent,
-    counted from the end of the agent's last answer.
+    tokens of the prompt, `reused_tokens` those that a server has seen before. `output_tokens` are asked for,
+    `kept_tokens` is the size of the answer in the next prompt. `gap_s`: how long before it is sent, counted from the
+    end of the agent's last answer.
     """
 
     session: int
@@ -52,25 +53,31 @@ class Turn:
     input_tokens: int
     reused_tokens: int
     output_tokens: int
+    kept_tokens: int
     gap_s: float
 
 
-def turns_of(seed: int, agent: int, scale: float = 1.0) -> Iterator[Turn]:
-    """Yield the turns of one agent, its sub-agents' among them, without end. Sizes are multiplied by `scale`."""
+def turns_of(seed: int, agent: int, scale: float = 1.0, output_scale: float = 1.0) -> Iterator[Turn]:
+    """Yield the turns of one agent, its sub-agents' among them, without end.
+
+    Prompts are multiplied by `scale`, the answers that are asked for by `output_scale`. A prompt keeps of an answer
+    what is due at its own scale: so prompts grow and repeat as in the trace, whatever is asked for.
+    """
+    scales = scale, output_scale
     dice = random.Random(f"{seed}/{agent}")  # noqa: S311 - the sizes of made-up traffic are no secret
     # A short replay is like a long one only when it begins in the midst of the work: some agents wait for a
     # sub-agent, and their first conversations have grown already.
     sessions, grown_turns = 0, _turns(dice)
     if dice.random() < SUB_AGENT_SHARE:
         sessions += 1
-        yield from _session(dice, sessions, scale, sub_agent=True, grown_turns=_turns(dice))
+        yield from _session(dice, sessions, scales, sub_agent=True, grown_turns=_turns(dice))
     while True:
         sessions += 1
-        for turn in _session(dice, sessions, scale, sub_agent=False, grown_turns=grown_turns):
+        for turn in _session(dice, sessions, scales, sub_agent=False, grown_turns=grown_turns):
             yield turn
             if not turn.last and dice.random() < _SUB_AGENTS_PER_TURN:
                 sessions += 1
-                yield from _session(dice, sessions, scale, sub_agent=True)
+                yield from _session(dice, sessions, scales, sub_agent=True)
         grown_turns = 0
 
 
@@ -85,23 +92,25 @@ def _turns(dice: random.Random) -> int:
 
 
 def _session(
-    dice: random.Random, number: int, scale: float, *, sub_agent: bool, grown_turns: int = 0
+    dice: random.Random, number: int, scales: tuple[float, float], *, sub_agent: bool, grown_turns: int = 0
 ) -> Iterator[Turn]:
     """Yield the turns of one session: at least one, each larger than the one before it.
 
     The first one has grown by so many turns that nobody sees.
     """
+    scale, output_scale = scales
     size_max, shared = INPUT_TOKENS_MAX * scale, shared_tokens(scale)
     size = max(_first_tokens(dice, scale), shared + MESSAGE_TOKENS)
     for _ in range(grown_turns):
         size = min(size + _added_tokens(dice, size, 0), round(size_max))
     count, reused = 1 + _turns(dice), shared
     for position in range(count):
-        output = _output_tokens(dice, scale)
-        added = _added_tokens(dice, size, output)
+        output = min(dice.lognormvariate(math.log(OUTPUT_TOKENS_P50), _OUTPUT_SPREAD), OUTPUT_TOKENS_MAX)
+        asked, kept = max(1, round(output * output_scale)), max(1, round(output * scale))
+        added = _added_tokens(dice, size, kept)
         last = position == count - 1 or size + added > size_max
         gap_s = dice.lognormvariate(math.log(GAP_S_P50), _GAP_SPREAD)
-        yield Turn(number, position == 0, last, sub_agent, size, reused, output, gap_s)
+        yield Turn(number, position == 0, last, sub_agent, size, reused, asked, kept, gap_s)
         if last:
             return
         size, reused = size + added, size
@@ -115,8 +124,3 @@ def _added_tokens(dice: random.Random, size: int, output: int) -> int:
 def _first_tokens(dice: random.Random, scale: float) -> int:
     tokens = dice.lognormvariate(math.log(_FIRST_TOKENS_P50), _FIRST_SPREAD)
     return round(min(tokens, INPUT_TOKENS_MAX) * scale)
-
-
-def _output_tokens(dice: random.Random, scale: float) -> int:
-    tokens = dice.lognormvariate(math.log(OUTPUT_TOKENS_P50), _OUTPUT_SPREAD)
-    return max(1, round(min(tokens, OUTPUT_TOKENS_MAX) * scale))

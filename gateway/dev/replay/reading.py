@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.dev.replay.errors import ConnectionLost
+from gateway.dev.replay.errors import ConnectionLost, Unreadable
 
 LINE_BYTES_MAX = 16_777_216
 BODY_BYTES_MAX = 67_108_864
@@ -68,6 +68,8 @@ class Reading(abc.ABC):
     usage: Usage | None = None
     first_token_s: float | None = None
     failed = False
+    done = True
+    """Whether it said its end, where it should."""
 
     @abc.abstractmethod
     def feed(self, piece: bytes) -> None:
@@ -92,15 +94,19 @@ class WholeReading(Reading):
 
     def end(self) -> None:
         """Read the usage."""
-        self.usage = _decoded(bytes(self._body)).usage
+        document = _decoded(bytes(self._body))
+        if not document.choices:
+            raise Unreadable("an answer without choices")
+        self.usage = document.usage
 
 
 class StreamReading(Reading):
-    """Server-sent events up to `[DONE]`."""
+    """Server-sent events up to `[DONE]`, or up to the end of a body in which the answer said that it is finished."""
 
     def __init__(self) -> None:
         self._rest = b""
-        self._done = False
+        self.done = False
+        self._finished = False
 
     def feed(self, piece: bytes) -> None:
         """Read the lines that are complete."""
@@ -112,16 +118,17 @@ class StreamReading(Reading):
                 self._read(line[5:].strip())
 
     def end(self) -> None:
-        """Demand that the stream said its end, unless it said an error."""
-        if not self._done and not self.failed:
-            raise ConnectionLost("a stream ended without [DONE]")
+        """Demand that the answer was finished, unless the stream said an error."""
+        if not self.done and not self._finished and not self.failed:
+            raise ConnectionLost("a stream ended without a finish reason and without [DONE]")
 
     def _read(self, data: bytes) -> None:
         if data == b"[DONE]":
-            self._done = True
+            self.done = True
             return
         chunk = _decoded(data)
         self.failed = self.failed or chunk.error is not None
+        self._finished = self._finished or any(choice.finish_reason for choice in chunk.choices)
         self.usage = chunk.usage or self.usage
         if self.first_token_s is None and any(choice.says for choice in chunk.choices):
             self.first_token_s = time.monotonic()
@@ -131,4 +138,4 @@ def _decoded(data: bytes) -> Chunk:
     try:
         return msgspec.json.decode(data, type=Chunk)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ConnectionLost(f"an answer that cannot be read: {error}") from error
+        raise Unreadable(f"an answer that cannot be read: {error}") from error

@@ -8,17 +8,21 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from gateway.dev.replay.errors import printable
 from gateway.dev.replay.reading import Usage
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-MESSAGE_CHARS_MAX = 160
 
 
 class Report:
-    """Counts of one replay. `requests` are those that ended, answered or not; one that waited out a 429 is two."""
+    """Counts of one replay. `requests` are those that ended, answered or not; one that waited out a 429 is two.
+
+    `unfinished` were under way when the replay ended. `waited_s` is the time that all agents slept after a 429.
+    """
 
     def __init__(self) -> None:
         self.requests = self.answered = self.sub_agent_requests = self.without_usage = 0
+        self.without_done = self.unfinished = 0
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         self.errors: Counter[str] = Counter()
         self.messages: dict[str, str] = {}
@@ -36,11 +40,12 @@ class Report:
         """Seconds since the start, or to the end."""
         return (self._ended_s or time.monotonic()) - self._started_s
 
-    def answer(self, usage: Usage | None, ttft_s: float | None, *, sub_agent: bool) -> None:
+    def answer(self, usage: Usage | None, ttft_s: float | None, *, sub_agent: bool, done: bool) -> None:
         """Count a request that was answered."""
         self.requests += 1
         self.answered += 1
         self.sub_agent_requests += sub_agent
+        self.without_done += not done
         if ttft_s is not None:
             self._ttfts_ms.append(ttft_s * 1000)
         if usage is None:
@@ -54,7 +59,7 @@ class Report:
         """Count a request that failed, under a status or a word; the first message of each is kept."""
         self.requests += 1
         self.errors[code] += 1
-        self.messages.setdefault(code, " ".join(message.split())[:MESSAGE_CHARS_MAX])
+        self.messages.setdefault(code, printable(message))
 
     def document(self) -> dict[str, Any]:
         """Return the report as one JSON document. Shares and times are null where nothing was measured."""
@@ -63,7 +68,9 @@ class Report:
             "requests": self.requests,
             "answered": self.answered,
             "sub_agent_requests": self.sub_agent_requests,
+            "unfinished": self.unfinished,
             "without_usage": self.without_usage,
+            "without_done": self.without_done,
             "errors": dict(self.errors),
             "error_messages": self.messages,
             "waited_s": round(self.waited_s, 3),
@@ -100,8 +107,13 @@ class Report:
         ]
         if self.waited_s:
             rows.append(("waited as told", f"{self.waited_s:,.1f} s"))
-        if self.without_usage:
-            rows.append(("answers without usage", f"{self.without_usage:,}"))
+        for name, count in (
+            ("unfinished at the end", self.unfinished),
+            ("answers without usage", self.without_usage),
+            ("streams without [DONE]", self.without_done),
+        ):
+            if count:
+                rows.append((name, f"{count:,}"))
         for name, value in rows:
             table.add_row(Text(name), Text(value))
         return table
