@@ -110,6 +110,7 @@ def test_a_reset_is_a_reset_and_not_an_end(engine: EngineProcess) -> None:
         ("POST", "/v1/completions", b'{"model": "sim", "prompt": ["a", "b"], "n": 128}', 400),
         ("POST", "/v1/embeddings", b'{"model": "sim", "input": []}', 400),
         ("POST", "/v1/embeddings", b'{"model": "sim", "input": "a", "encoding_format": "x"}', 400),
+        ("POST", "/v1/responses", b'{"model": "sim", "input": []}', 400),
         ("POST", "/tokenize", b"{}", 400),
         ("POST", "/sim/control", b'{"teapot": 1}', 400),
         ("GET", "/nowhere", None, 404),
@@ -122,6 +123,12 @@ def test_a_bad_request_gets_an_error_and_no_traceback(
     answered, shown = answer_to(engine, method, path, body)
     assert answered == status
     assert set(shown["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_conversation_without_any_content_is_refused(engine: EngineProcess) -> None:
+    body = b'{"model": "sim", "max_tokens": 5, "messages": [{"role": "user", "content": [{"type": "text"}]}]}'
+    status, answer = answer_to(engine, "POST", "/v1/messages", body)
+    assert (status, answer["error"]["type"]) == (400, "BadRequestError")
 
 
 def test_a_body_over_the_bound_is_refused_and_a_broken_one_forgotten(engine: EngineProcess) -> None:

@@ -51,6 +51,8 @@ async def converse(
 ) -> None:
     """Answer a conversation in the dialect of `wire`; `param` names the field that held it. Raises as above."""
     behaviour = await admitted(engine, request.model, request.sim, incoming.header_overrides)
+    if not request.messages:
+        raise bad_request("there is nothing in it to answer", param=param)
     prompt = render_chat(request.messages, request.tools)
     asked = request.max_completion_tokens or request.max_tokens
     bound = _output_bound(engine, count_tokens(prompt), asked, param)
