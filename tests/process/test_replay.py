@@ -67,6 +67,7 @@ def test_people_are_shown_a_table(engine: EngineProcess, tmp_path: Path) -> None
     assert done.code == 0
     assert done.err == f"Sending to {engine.url}/v1, model sim: 4 sessions; ends after 3 requests or with Ctrl-C\n"
     assert "time to first token p99" in done.out
+    assert done.out.partition("answered ")[2].split()[0] == "3"
     assert "of them cached" in done.out
 
 

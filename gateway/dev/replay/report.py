@@ -97,7 +97,8 @@ class Report:
         table.add_column(justify="right")
         rows = [
             ("requests", f"{self.requests:,} in {self.elapsed_s:.1f} s"),
-            ("of sub-agents", f"{self.sub_agent_requests:,}"),
+            ("answered", f"{self.answered:,}"),
+            ("answered to sub-agents", f"{self.sub_agent_requests:,}"),
             ("tokens in", f"{self.prompt_tokens:,}"),
             ("of them cached", f"{self.cached_tokens:,} ({self._cached()})"),
             ("tokens out", f"{self.completion_tokens:,}"),
