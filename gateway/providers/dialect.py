@@ -1,7 +1,8 @@
 """What an engine of a given kind takes: its endpoints, credentials, and the fields that are the gateway's own.
 
-Privileged engine fields let a caller jump the queue or share another tenant's cache: they are dropped from what clients
-send, for every kind that knows them.
+Privileged engine fields let a caller jump the queue, reach what belongs to another tenant (caches, sessions, adapters),
+bring code along, or use more than is reserved and priced: they are dropped from what clients send, for every kind that
+knows them.
 """
 
 from __future__ import annotations
@@ -16,10 +17,21 @@ if TYPE_CHECKING:
     from gateway.domain.call import Fields
 
 _PRIVILEGED: dict[EngineKind, frozenset[str]] = {
-    EngineKind.VLLM: frozenset({"priority", "cache_salt", "kv_transfer_params", "request_id"}),
-    EngineKind.SGLANG: frozenset(
-        {"priority", "rid", "bootstrap_host", "bootstrap_port", "bootstrap_room", "data_parallel_rank", "cache_salt"}
+    # vllm_xargs: what a plugin of the engine reads, and kv_transfer_params once more.
+    EngineKind.VLLM: frozenset(
+        {"priority", "cache_salt", "request_id", "session_id"}
+        | {"kv_transfer_params", "ec_transfer_params", "vllm_xargs"}
     ),
+    # custom_logit_processor is code; lora_path loads what it names; extra_key is a cache_salt.
+    EngineKind.SGLANG: frozenset(
+        {"priority", "cache_salt", "extra_key", "rid", "session_id", "session_params", "lora_path", "ngram_corpus_id"}
+        | {"bootstrap_host", "bootstrap_port", "bootstrap_room", "custom_logit_processor"}
+        | {"data_parallel_rank", "routed_dp_rank", "decode_dp_rank", "disagg_prefill_dp_rank"}
+    ),
+    # A slot holds the cache of whoever used it last, and waits for whoever uses it now; n_cmpl is another `n`.
+    EngineKind.LLAMACPP: frozenset({"id_slot", "slot_id", "lora", "n_cmpl"}),
+    EngineKind.OPENAI: frozenset({"service_tier"}),
+    EngineKind.LITELLM: frozenset({"service_tier"}),
 }
 _NONE: frozenset[str] = frozenset()
 

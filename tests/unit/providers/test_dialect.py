@@ -27,16 +27,32 @@ def test_without_a_credential_none_is_sent() -> None:
     assert b"authorization" not in request_headers(PoolConfig("p", EngineKind.VLLM, ()))
 
 
+OF_VLLM = {"priority", "cache_salt", "request_id", "kv_transfer_params", "ec_transfer_params", "vllm_xargs"}
+OF_SGLANG = {"rid", "extra_key", "session_params", "lora_path", "custom_logit_processor", "bootstrap_host"} | {
+    "data_parallel_rank",
+    "routed_dp_rank",
+    "decode_dp_rank",
+    "disagg_prefill_dp_rank",
+}
+OF_LLAMACPP = {"id_slot", "lora", "n_cmpl"}
+OF_PROVIDERS = {"service_tier"}
+ORDINARY = {"model", "messages", "seed", "n", "top_k", "stop", "logit_bias", "chat_template_kwargs"}
+
+
 @pytest.mark.parametrize(
-    ("kind", "kept"),
+    ("kind", "dropped"),
     [
-        (EngineKind.VLLM, {"model", "seed", "rid"}),
-        (EngineKind.SGLANG, {"model", "seed", "kv_transfer_params", "request_id"}),
-        (EngineKind.OPENAI, {"model", "seed", "priority", "cache_salt", "rid", "kv_transfer_params", "request_id"}),
+        (EngineKind.VLLM, OF_VLLM | {"session_id"}),
+        (EngineKind.SGLANG, OF_SGLANG | {"priority", "cache_salt", "session_id"}),
+        (EngineKind.LLAMACPP, OF_LLAMACPP),
+        (EngineKind.OPENAI, OF_PROVIDERS),
+        (EngineKind.LITELLM, OF_PROVIDERS),
+        (EngineKind.TGI, set()),
+        (EngineKind.OLLAMA, set()),
     ],
 )
-def test_fields_that_jump_the_queue_or_share_a_cache_are_dropped(kind: EngineKind, kept: set[str]) -> None:
-    names = ("model", "seed", "priority", "cache_salt", "rid", "kv_transfer_params", "request_id")
+def test_fields_that_reach_beyond_the_request_are_dropped(kind: EngineKind, dropped: set[str]) -> None:
+    names = ORDINARY | OF_VLLM | OF_SGLANG | OF_LLAMACPP | OF_PROVIDERS | {"session_id"}
     fields = {name: msgspec.Raw(b"1") for name in names}
     drop_privileged(fields, kind)
-    assert fields.keys() == kept
+    assert names - fields.keys() == dropped
