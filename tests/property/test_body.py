@@ -50,7 +50,14 @@ likely = {
     "stream": st.one_of(st.none(), st.booleans()),
     "stream_options": st.one_of(
         st.none(),
-        st.fixed_dictionaries({}, optional={"include_usage": st.one_of(st.none(), st.booleans()), "x": json_values}),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "include_usage": st.one_of(st.none(), st.booleans()),
+                "continuous_usage_stats": st.booleans(),
+                "x": json_values,
+            },
+        ),
     ),
     "n": st.one_of(st.none(), st.integers(1, CHOICES_MAX // 2)),
     "max_tokens": st.one_of(st.none(), st.integers(0, 10_000)),
@@ -135,6 +142,11 @@ def test_any_object_is_refused_by_name_or_becomes_a_call(
 
 
 @given(good_pairs, endpoints, st.sampled_from([None, 1]))
+@example(
+    [("model", "free"), ("messages", []), ("stream", True), ("stream_options", {"continuous_usage_stats": True})],
+    Endpoint.CHAT_COMPLETIONS,
+    None,
+)
 def test_the_engine_reads_what_the_gateway_read(
     pairs: list[tuple[str, Any]], endpoint: Endpoint, indent: int | None
 ) -> None:
@@ -162,7 +174,10 @@ def test_the_engine_reads_what_the_gateway_read(
     assert endpoint is not Endpoint.RESPONSES or (engine["store"], "background" in engine) == (False, False)
     if call.stream and of_completions:
         assert engine["stream_options"]["include_usage"] is True
-        assert call.usage_wanted == bool((dict(pairs).get("stream_options") or {}).get("include_usage"))
+        asked = dict(pairs).get("stream_options") or {}
+        assert call.usage_wanted == bool(asked.get("include_usage"))
+        unasked = set() if call.usage_wanted else {"continuous_usage_stats"}
+        assert engine["stream_options"].keys() == (asked.keys() | {"include_usage"}) - unasked
     before, after = _fields(body), _fields(sent)
     assert [name for name in before if name in after] == [name for name in after if name in before]
     changed = {"model", *(OUTPUT_FIELDS if names else ())}

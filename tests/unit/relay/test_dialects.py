@@ -120,6 +120,18 @@ async def test_a_finished_message_ends_properly(last: str) -> None:
     assert usage == TokenUsage(prompt=30, completion=2)
 
 
+async def test_a_prompt_that_a_failed_engine_counted_is_not_billed_for_another() -> None:
+    first = Engine(stream_response(message_stream(stop_reason=None)[0], UpstreamFailed("broken off")))
+    ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+    silent = [message_stream("hi", stop_reason=None)[-1], typed(ended), typed({"type": "message_stop"})]
+    client, progress = Client(), Progress(Meter(1, 99))
+    engines = attempts(first, Engine(stream_response(*silent)))
+    await Relay().run(call(endpoint=MESSAGES, stream=True), engines, client, progress)
+    usage = progress.meter.usage(Status.OK, output_estimate_max=99, output_per_s=1.0, streamed=True, ended_s=0.0)
+    assert (client.ended, progress.attempts) == (True, 2)
+    assert usage == TokenUsage(prompt=99, completion=1, coverage=Coverage.ESTIMATED), "the first one said 30"
+
+
 async def test_a_finished_response_ends_with_the_response() -> None:
     client, usage, _ = await relayed(RESPONSES, stream_response(*response_stream("hi")), stream=True)
     last = client.body.split(b"\n\n")[-2]

@@ -136,6 +136,7 @@ def test_an_incomplete_response_has_ended_and_a_cut_one_has_not() -> None:
         ("messages", {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}),
         ("responses", {"type": "error", "code": "server_error", "message": "broken", "param": None}),
         ("responses", {"type": "response.failed", "response": {"status": "failed", "error": {"code": "x"}}}),
+        ("responses", {"type": "response.failed", "response": {"id": "resp_1"}}),
     ],
 )
 def test_an_error_in_the_stream_is_held_back(kind: str, event: dict[str, Any]) -> None:
