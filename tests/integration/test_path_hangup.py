@@ -37,7 +37,7 @@ BURST = 5000
 def stack(databases: Databases, servers: ServerAddresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One replica before an engine that takes its time."""
     price = {"input": "1", "output": "1"}
-    models = {"sim": {"pool": "gpu", "price": price}, "quick": {"pool": "gpu", "upstream": "sim", "price": price}}
+    models = {name: {"pool": "gpu", "upstream": "sim", "price": price} for name in ("sim", "quick", "unknown")}
     folder = tmp_path_factory.mktemp("hangup")
     engines = [EngineProcess("sim", tokens_per_second=50, output_tokens=2000)]
     with running_stack(databases, servers, folder, engines=engines, config={"models": models}) as running:
@@ -163,6 +163,20 @@ def test_usage_that_was_told_before_the_hang_up_is_used(stack: Stack, tenant: Te
     row = the_event(stack, tenant)
     assert row["prompt_tokens"] == told["prompt_tokens"]
     assert told["completion_tokens"] <= row["completion_tokens"] <= told["completion_tokens"] + 25
+
+
+def test_an_answer_that_was_cut_short_teaches_nothing(stack: Stack, tenant: Tenant) -> None:
+    """Its usage is told, but how long the answer would have been is not."""
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    for closed in (1, 2):
+        stream = stack.gateway.http(tenant.key).stream(CHAT, chat(model="unknown", stream=True, stream_options=options))
+        next(stream.data())
+        stream.hang_up()
+        rows = all_closed(stack.dsn, tenant, closed)
+    assert {(row["status"], row["coverage"]) for row in rows} == {("client_closed", "estimated")}
+    first, second = opened_events(stack.dsn, tenant)
+    for estimate in ("estimate_prompt_tokens", "estimate_completion_tokens"):
+        assert first[estimate] == second[estimate]
 
 
 def test_many_that_hang_up_at_once_have_an_event_each(stack: Stack) -> None:

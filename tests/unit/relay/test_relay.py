@@ -237,7 +237,7 @@ async def test_a_stream_whose_choices_have_ended_is_ended_properly(events: list[
         [f"data: {json.dumps(chunk())}\n\n".encode() + DONE],
         [f"data: {json.dumps(chunk())}".encode()],
     ],
-    ids="cut|done too soon|one of two|one of two, done|broken|silent|error|no JSON|all in one|no line end".split("|"),
+    ids=["cut", "done too soon", "half", "half, done", "broken", "silent", "error", "no JSON", "at once", "no end"],
 )
 async def test_a_stream_that_is_not_finished_is_never_ended_and_nobody_else_is_asked(events: list[Any]) -> None:
     first, second = Engine(stream_response(*events)), Engine(json_response(ANSWER))
