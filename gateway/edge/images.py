@@ -30,6 +30,8 @@ _ADDRESSES = frozenset({"image_url", "video_url", "audio_url", "file_url"})
 _ENCODED = frozenset({"file_id", "file_data"})
 """Keys whose value is an id or base64, and an address to some: neither of the others holds a colon."""
 _SOUND = "input_audio"
+_BARE = frozenset({"image", "video", "audio"})
+"""Keys whose value is an address, a file's name or base64 to some, and any text to others."""
 _MEDIA = ("image", "video", "audio", "document", "file")
 """An object whose `type` holds one of these, or is `url`, has an address in its `url`."""
 
@@ -41,7 +43,8 @@ _NEVER_FETCHED = frozenset(
 
 _SUSPECT = re.compile(
     rb'"[A-Za-z_]{0,11}+'
-    rb'(?:"(?:(?<=[uU][rR][lL]")|(?<=[eE]_[iI][dD]")|(?<=[eE]_[dD][aA][tT][aA]")|(?<=[tT]_[aA][uU][dD][iI][oO]"))'
+    rb'(?:"(?:(?<=[uU][rR][lL]")|(?<=[eE]_[iI][dD]")|(?<=[eE]_[dD][aA][tT][aA]")|(?<=[tT]_[aA][uU][dD][iI][oO]")'
+    rb'|(?<="(?:[iI][mM][aA][gG][eE]|[vV][iI][dD][eE][oO]|[aA][uU][dD][iI][oO])")[ \t\r\n]*+:)'
     rb"|\\u00[4-7])"
 )
 """Finds every string of JSON that could be one of the keys, whatever its case and its escapes.
@@ -49,7 +52,8 @@ _SUSPECT = re.compile(
 A key is a string, so it begins with a quote. No letter beyond ASCII is one of its letters in another case, so all of
 them stand there as they are, or the first that does not is an escape `\\u00..` after at most eleven that do. Other
 escapes of letters are no JSON, and the body has been decoded. A quote is rare enough in a prompt that this costs no
-more than the search for a word; who mentions these keys in a text has its quotes escaped, and is not found.
+more than the search for a word; who mentions these keys in a text has its quotes escaped, and is not found. The bare
+words are sought with their colon: `"type": "image"` is in every message with an image.
 """
 
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -58,6 +62,12 @@ _HTTP_ADDRESS = re.compile(
     r"https?://(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(?::[0-9]{1,5})?(?:/[!-~]*)?"
 )
 """The addresses that all parsers read alike: no userinfo, no escapes, backslashes or foreign letters in the host."""
+_ADDRESS_LIKE = re.compile(
+    r"[\0- ]*(?:[a-z][a-z0-9+.\t\r\n-]*:(?! )|[/\\][\t\r\n]*[/\\])"
+    r"|.*\.(?:png|jpe?g|webp|gif|bmp|tiff?|mp4|mov|avi|mkv|webm|wav|mp3|flac|ogg)\s*\Z",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A text that begins as an address does, or ends as the name of a file does; base64 has neither colon nor dot."""
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _PRIVATE_ENDINGS = (".localhost", ".local", ".internal", ".intranet", ".lan", ".home", ".corp", ".private", ".arpa")
 _NAT64 = "64:ff9b::/96"
@@ -155,6 +165,8 @@ def _in_pair(key: str, value: Any, *, is_media: bool) -> Iterator[str]:
         yield from _texts(value, {"url"})
     elif key in _ENCODED:
         yield from (text for text in _texts(value, set()) if ":" in text)
+    elif key in _BARE:
+        yield from (text for text in _texts(value, {"url"}) if _ADDRESS_LIKE.match(text) is not None)
     elif key == _SOUND:
         yield from (text for text in _texts(value, {"data", "url"}) if ":" in text)
 

@@ -65,6 +65,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "beside a prompt": ("completions", {"prompt": "hi", **chat_image(INSIDE)}, "messages[0].content[1].image_url"),
     "beside an input": ("embeddings", {"input": "hi", **chat_image(INSIDE)}, "messages[0].content[1].image_url"),
+    "in what is embedded": ("embeddings", {"input": [{"text": "x", "image": INSIDE}]}, "input[0].image"),
     "Anthropic's": (
         "messages",
         {"max_tokens": 9, "messages": user({"type": "image", "source": {"type": "url", "url": INSIDE}})},

@@ -15,6 +15,7 @@ from gateway.errors import ImageAddressRefused, InvalidRequest
 
 ADDRESS = "http://169.254.169.254/"
 KEYS = ["image_url", "video_url", "audio_url", "file_url", "file_id", "file_data", "input_audio"]
+KEYS += ["image", "video", "audio"]
 BLANKS = st.text(" \t\r\n", max_size=3)
 TEXTS = st.text(max_size=20)
 

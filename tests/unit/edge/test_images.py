@@ -189,6 +189,14 @@ PARTS: list[Any] = [
     {"type": "tool_result", "content": [{"type": "image", "source": {"type": "url", "url": BAD}}]},
     {"type": "function_call_output", "output": [{"type": "input_image", "image_url": BAD}]},
     {"Type": "Image_URL", "IMAGE_url": {"Url": BAD}},
+    {"text": "x", "image": BAD},
+    {"text": "x", "video": BAD},
+    {"type": "input_image", "image": BAD},
+    {"type": "audio", "audio": [{"url": BAD}]},
+    {"Image": "file:/etc/passwd"},
+    {"image": " //10.0.0.1/a"},
+    {"image": "ht\ntp://10.0.0.1/"},
+    {"image": "/srv/others/cat.PNG"},
 ]
 
 
@@ -213,6 +221,12 @@ def test_every_shape_of_a_part_is_found_wherever_it_is(part: Any, field: str) ->
         {"type": "tool_use", "id": "t", "name": "fetch", "input": {"image_url": BAD, "type": "url", "url": BAD}},
         {"type": "output_text", "text": "x", "annotations": [{"type": "url_citation", "url": "https://a.example/"}]},
         {"type": "function_call", "arguments": '{"url": "http://10.0.0.1/"}'},
+        {"text": "x", "image": "a cat"},
+        {"image": "Note: a cat, see fig. 2"},
+        {"image": "/9j/4AAQSkZJRgABAQ=="},
+        {"video": SMALL},
+        {"role": "assistant", "audio": {"id": "audio_abc"}},
+        {"image": None, "video": 5},
         {"type": "image_url", "image_url": None},
         {"type": "image_url", "image_url": {"detail": "low", "url": None, "size": 10}},
     ],
