@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.domain.config import EngineKind
 from gateway.domain.usage import Status
 from gateway.edge.asgi import send_error
 from gateway.edge.body import parse_call, read_body
 from gateway.edge.dialects import OPENAI
 from gateway.edge.identity import address_of, token_of
+from gateway.edge.markdown import refuse_markdown_images
 from gateway.edge.sink import AsgiSink
 from gateway.errors import (
     Draining,
@@ -85,8 +87,11 @@ class Completions:
         call = parse_call(body, self._endpoint, headers, stages.config.by_name, event_id=event_id, started_s=started_s)
         if not principal.may_use(call.model.name):
             raise ModelNotAllowed(f"this key may not use the model '{call.model.name}'", param="model")
-        if not any(serves(stages.config.pools[name].engine_kind, self._endpoint) for name in call.model.pools):
+        kinds = [stages.config.pools[name].engine_kind for name in call.model.pools]
+        if not any(serves(kind, self._endpoint) for kind in kinds):
             raise EndpointNotServed(f"the engines of '{call.model.name}' do not have this endpoint", param="model")
+        if EngineKind.TGI in kinds:
+            refuse_markdown_images(body, call.model.media_hosts)
         await self._admitted(scope, send, principal, call)
 
     async def _admitted(self, scope: Scope, send: Send, principal: Principal, call: Call) -> None:

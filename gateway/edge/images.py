@@ -130,8 +130,8 @@ def _look_at(place: _Step, raw: msgspec.Raw, hosts: tuple[str, ...]) -> list[int
     )
     inline: list[int] = []
     for step, address in _addresses((place, value)):
-        if not _may_pass(address, hosts):
-            raise ImageAddressRefused(_refusal(hosts), param=_named(step))
+        if not may_pass(address, hosts):
+            raise ImageAddressRefused(refusal(hosts), param=_named(step))
         if address.startswith("data:"):
             inline.append(len(address))
     return inline
@@ -183,7 +183,8 @@ def _texts(value: Any, keys: set[str]) -> Iterator[str]:
                 yield from _texts(item, keys)
 
 
-def _may_pass(address: str, hosts: tuple[str, ...]) -> bool:
+def may_pass(address: str, hosts: tuple[str, ...]) -> bool:
+    """Return whether an address may be fetched."""
     if address.startswith("data:"):
         return True
     found = _HTTP_ADDRESS.fullmatch(address) if hosts else None
@@ -222,7 +223,8 @@ def _is_public_ipv6(text: str) -> bool:
     return not carried and address.is_global and not address.is_multicast and not address.is_site_local
 
 
-def _refusal(hosts: tuple[str, ...]) -> str:
+def refusal(hosts: tuple[str, ...]) -> str:
+    """Return what a client is told whose address may not be fetched."""
     if not hosts:
         return "images and other media must be in the request itself, as 'data:' addresses: nothing is fetched for it"
     return "this address may not be fetched; send 'data:' addresses, or addresses of hosts that the model allows"

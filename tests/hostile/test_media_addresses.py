@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.gateway import SIM_MODEL
+from tests.support.scripted import ScriptedEngine, json_script
 from tests.support.stack import Stack, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from gateway.dev.servers import ServerAddresses
     from tests.support.http import Http
@@ -131,3 +133,23 @@ def test_escaped_and_doubled_keys_evade_nothing(stack: Stack, client: Http) -> N
         assert spelling != text
         assert client.post("/v1/chat/completions", spelling.encode()).error["code"] == "image_address_refused"
     assert stack.engine.counters()["received"] == received
+
+
+def test_text_generation_inference_is_sent_no_address_in_a_text(
+    databases: Databases, servers: ServerAddresses, tmp_path: Path
+) -> None:
+    """It fetches what markdown calls an image; no other engine does."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+    request = {"messages": [{"role": "user", "content": f"what is ![]({INSIDE})?"}]}
+    with ScriptedEngine() as engine:
+        engine.script = json_script({"model": "sim", "choices": [choice]})
+        models: dict[str, Any] = {name: {"pool": name, "upstream": "sim"} for name in ("tgi", "vllm")}
+        pools = {name: {"engine": name, "endpoints": [engine.url]} for name in models}
+        models["either"] = {"pool": "vllm", "upstream": "sim", "fallbacks": ["tgi"]}
+        with running_stack(databases, servers, tmp_path, config={"models": models, "pools": pools}) as stack:
+            client = stack.client()
+            for model in ("tgi", "either"):
+                answer = client.post("/v1/chat/completions", {"model": model, **request})
+                assert (answer.status, answer.error["param"]) == (400, "messages"), answer
+            assert engine.bodies == []
+            assert client.post("/v1/chat/completions", {"model": "vllm", **request}).status == 200
