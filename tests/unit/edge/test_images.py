@@ -257,6 +257,12 @@ def test_no_doubled_key_hides_another(text: str) -> None:
         refuse_addresses({"messages": msgspec.Raw(f"[{text}]".encode())}, ())
 
 
+@pytest.mark.parametrize("key", ['"image" \t\r\n', '"VIDEO"', '"au\\u0064io" '])
+def test_a_bare_key_is_found_however_it_is_written(key: str) -> None:
+    with pytest.raises(ImageAddressRefused):
+        refuse_addresses({"input": msgspec.Raw(f'[{{{key}:"{BAD}"}}]'.encode())}, ())
+
+
 def test_no_letter_beyond_ascii_is_one_of_the_keys() -> None:
     """What the search for keys stands on."""
     letters = set("image_urlvideoaudiofile_idfile_datainput_audio")
