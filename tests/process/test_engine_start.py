@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.support.interrupts import interrupts_heard
+
 COMMAND = (sys.executable, "-m", "gateway.dev.engine")
 # Wide enough for one line, no colours: what is looked for is the sentence.
 PLAIN = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
@@ -84,9 +86,10 @@ def test_the_soft_limit_of_open_files_is_raised_and_all_engines_answer() -> None
 def test_strangers_are_warned_of_and_a_signal_ends_it_as_a_shell_expects(
     host: str, number: signal.Signals, code: int, *, warned: bool
 ) -> None:
-    with subprocess.Popen(
-        [*COMMAND, f"--host={host}", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=PLAIN
-    ) as process:
+    command = [*COMMAND, f"--host={host}", "--port=0"]
+    with interrupts_heard():
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=PLAIN)
+    with started as process:
         assert process.stdout is not None
         try:
             port = int(process.stdout.readline().split("/v1")[0].rsplit(":", 1)[1])

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.command import Outcome, Penstock
 from tests.support.engine import EngineProcess
+from tests.support.interrupts import interrupts_heard
 from tests.support.scripted import Script, ScriptedEngine, json_script, stream_script
 from tests.support.waiting import wait_for
 
@@ -47,16 +48,15 @@ def command(url: str, *arguments: str) -> tuple[str, ...]:
 def running(
     tmp_path: Path, url: str, *arguments: str, stdout: int = subprocess.PIPE
 ) -> Iterator[subprocess.Popen[str]]:
-    """A replay under way, which hears Ctrl-C also where the suite runs in the background of a script."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway", *command(url, *arguments)],
-        env=Penstock(tmp_path, {}).environment,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    signal.signal(signal.SIGINT, before)
+    """A replay under way."""
+    with interrupts_heard():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", *command(url, *arguments)],
+            env=Penstock(tmp_path, {}).environment,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     with process:
         try:
             yield process
