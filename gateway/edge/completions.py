@@ -61,7 +61,7 @@ class Completions:
     def __init__(self, endpoint: Endpoint, stages: Stages, dialect: Dialect = OPENAI) -> None:
         self._endpoint = endpoint
         self._stages = stages
-        self._dialect = dialect
+        self.dialect = dialect
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
@@ -130,9 +130,9 @@ class Completions:
         """From here on the request is admitted: whatever happens, it is settled, once."""
         stages = self._stages
         stages.in_flight += 1
-        headers: list[Header] = [*request_headers(call.event_id, self._dialect), *reservation.headers()]
+        headers: list[Header] = [*request_headers(call.event_id, self.dialect), *reservation.headers()]
         sink = AsgiSink(
-            send, lambda: stages.ledger.hold(entry), headers, scope.get("penstock.connection"), self._dialect
+            send, lambda: stages.ledger.hold(entry), headers, scope.get("penstock.connection"), self.dialect
         )
         progress = Progress(Meter(call.choices, reservation.estimate.prompt_tokens))
         status = Status.INTERRUPTED
@@ -168,7 +168,7 @@ class Completions:
                 if sink.started:
                     await sink.fail(error)
                 else:
-                    await send_error(send, error, headers, self._dialect)
+                    await send_error(send, error, headers, self.dialect)
         except TimeoutError:
             sink.cut()  # its client reads nothing, and nobody else waits for it
 

@@ -54,7 +54,6 @@ class Surface:
     """The root ASGI application: the data path by exact address, `fallback` (the control plane) for the rest."""
 
     def __init__(self, stages: Stages, readiness: Readiness, fallback: Application) -> None:
-        self._metrics = stages.metrics
         self._stages = stages
         self._fallback = fallback
         self._routes: dict[str, dict[str, Handler]] = {
@@ -63,6 +62,7 @@ class Surface:
             "/health": {"GET": readiness},
         }
         self._show_model = ShowModel(stages)
+        self._dialects: dict[str, Dialect] = {}
         endpoints = {
             "/chat/completions": Completions(Endpoint.CHAT_COMPLETIONS, stages),
             "/completions": Completions(Endpoint.COMPLETIONS, stages),
@@ -75,6 +75,7 @@ class Surface:
         for prefix in PREFIXES:
             for path, endpoint in endpoints.items():
                 self._routes[prefix + path] = {"POST": endpoint}
+                self._dialects[prefix + path] = endpoint.dialect
             self._routes[prefix + "/models"] = {"GET": models}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +94,7 @@ class Surface:
             await handler(scope, receive, send, headers, event_id)
         except GatewayError as error:
             self._refused(error, event_id, path)
-            dialect = _dialect(path)
+            dialect = self._dialects.get(path, OPENAI)
             own = request_headers(event_id, dialect)
             if isinstance(error, MethodNotAllowed):
                 own.append((b"allow", _allowed(methods).encode()))
@@ -101,16 +102,16 @@ class Surface:
                 own.append((b"accept-encoding", b"identity"))
             await send_error(send, error, own, dialect)
         except Disconnected:
-            self._metrics.refusals.labels("client_disconnected").inc()
+            self._stages.metrics.refusals.labels("client_disconnected").inc()
         except asyncio.CancelledError:
             connection = scope.get("penstock.connection")
             if connection is None or not self._stages.draining:
                 raise
-            _cut(connection, event_id, _dialect(path))
+            _cut(connection, event_id, self._dialects.get(path, OPENAI))
         except Exception:
             _log.exception("request_failed", request_id=str(event_id))
             fault = InternalError("the gateway failed; the request id finds it in its log")
-            dialect = _dialect(path)
+            dialect = self._dialects.get(path, OPENAI)
             await send_error(send, fault, request_headers(event_id, dialect), dialect)
 
     def _model_route(self, path: str) -> dict[str, Handler] | None:
@@ -120,7 +121,7 @@ class Surface:
         return None
 
     def _refused(self, error: GatewayError, event_id: UUID, path: str) -> None:
-        self._metrics.refusals.labels(error.code).inc()
+        self._stages.metrics.refusals.labels(error.code).inc()
         said = {"status": error.status, "error": error.code, "retry_after_s": error.retry_after_s}
         _log.info("refused", request_id=str(event_id), path=path[:200], **said)
 
@@ -134,10 +135,6 @@ def _cut(connection: ClientConnection, event_id: UUID, dialect: Dialect) -> None
     headers = [*own, *request_headers(event_id, dialect), (b"content-length", b"%d" % len(body))]
     if not connection.send_whole(503, headers, body):
         connection.break_off()
-
-
-def _dialect(path: str) -> Dialect:
-    return ANTHROPIC if path.endswith(("/messages", "/messages/count_tokens")) else OPENAI
 
 
 def _handler(methods: dict[str, Handler], method: str) -> Handler:

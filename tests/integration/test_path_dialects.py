@@ -186,6 +186,11 @@ def test_errors_of_responses_are_openais(stack: Stack, client: Http) -> None:
         assert list(answer.error) == ["message", "type", "param", "code"]
 
 
+def test_a_model_that_is_called_as_an_endpoint_is_no_endpoint(client: Http) -> None:
+    answer = client.get("/v1/models/messages")
+    assert (answer.status, list(answer.document), answer.error["code"]) == (404, ["error"], "model_not_found")
+
+
 @pytest.mark.parametrize("path", REQUESTS)
 def test_a_stream_that_breaks_off_says_so_in_its_dialect(stack: Stack, path: str) -> None:
     tenant = stack.tenant()
