@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.dev.children import RunningServer
+    from tests.support.books import Books
     from tests.support.engine import EngineProcess
 
 
@@ -37,3 +38,10 @@ def stranger(own_postgres: RunningServer) -> Tenant:
 def lone_tenant(lone_gateway: GatewayProcess, own_postgres: RunningServer) -> Tenant:
     """A tenant without limits in `own_postgres`, that `lone_gateway` has heard of."""
     return make_tenant_heard_of(lone_gateway, own_postgres.address)
+
+
+@pytest.fixture
+def books(accounts: Books) -> Books:
+    """The books of the tenant that asks in this module, as they stand before the test."""
+    accounts.begin()
+    return accounts

@@ -51,13 +51,6 @@ def accounts(stack: Stack, engine: EngineProcess) -> Books:
     return Books(stack, [engine])
 
 
-@pytest.fixture
-def books(accounts: Books) -> Books:
-    """The same, as it stands before the test."""
-    accounts.begin()
-    return accounts
-
-
 def test_every_fault_of_the_engine_has_its_row() -> None:
     assert untested() == []
 

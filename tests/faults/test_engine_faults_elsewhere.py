@@ -82,13 +82,6 @@ def accounts(stack: Stack, engines: tuple[EngineProcess, EngineProcess]) -> Book
     return Books(stack, engines)
 
 
-@pytest.fixture
-def books(accounts: Books) -> Books:
-    """The same, as it stands before the test."""
-    accounts.begin()
-    return accounts
-
-
 @pytest.mark.parametrize(
     ("name", "dialect", "stream"), CELLS, ids=[f"{name}-{dialect.name}-{stream}" for name, dialect, stream in CELLS]
 )

@@ -58,13 +58,6 @@ def accounts(stack: Stack, engine: EngineProcess) -> Books:
 
 
 @pytest.fixture
-def books(accounts: Books) -> Books:
-    """The same, as it stands before the test."""
-    accounts.begin()
-    return accounts
-
-
-@pytest.fixture
 def client(stack: Stack, books: Books) -> Http:
     """The client that will hang up."""
     return stack.gateway.http(books.tenant.key)
