@@ -18,7 +18,7 @@ from gateway.domain.call import NO_MEDIA, InlineMedia
 from gateway.errors import ImageAddressRefused, InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gateway.domain.call import Fields
 
@@ -125,9 +125,7 @@ def _look_through(name: str, raw: msgspec.Raw, hosts: tuple[str, ...]) -> list[i
 
 
 def _look_at(place: _Step, raw: msgspec.Raw, hosts: tuple[str, ...]) -> list[int]:
-    value = json.loads(
-        bytes(raw).decode(), object_pairs_hook=_Object, parse_int=_unread, parse_float=_unread, parse_constant=_unread
-    )
+    value = read_all_keys(bytes(raw).decode(), _Object)
     inline: list[int] = []
     for step, address in _addresses((place, value)):
         if not may_pass(address, hosts):
@@ -135,6 +133,14 @@ def _look_at(place: _Step, raw: msgspec.Raw, hosts: tuple[str, ...]) -> list[int
         if address.startswith("data:"):
             inline.append(len(address))
     return inline
+
+
+def read_all_keys(document: str | bytes, pairs: Callable[[list[tuple[str, Any]]], object]) -> Any:
+    """Return a JSON document, each object as what `pairs` makes of its keys and values, doubled ones too.
+
+    Numbers are left out. Raises ValueError for what is no JSON or no UTF-8, RecursionError for what is too deep.
+    """
+    return json.loads(document, object_pairs_hook=pairs, parse_int=_unread, parse_float=_unread, parse_constant=_unread)
 
 
 def _unread(_number: str) -> None:
