@@ -9,7 +9,7 @@ from gateway.admin.scope import PLATFORM
 from gateway.cli.connect import control
 from gateway.cli.options import Json, Organization, PostgresDsn, RequestsPerMinute, TokensPerMinute
 from gateway.cli.output import answer, answer_rows, shown
-from gateway.domain.principal import Level
+from gateway.domain.principal import TENANT_LEVELS, Level
 from gateway.errors import InvalidRequest
 
 app = typer.Typer(
@@ -68,7 +68,7 @@ def set_(
 def list_(*, org: Organization = None, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
     """List the limits, of one organization or of all."""
     found = control(postgres_dsn).every(lambda db, page: list_limits(db, PLATFORM, page, organization=org))
-    order = list(Level)
+    order = TENANT_LEVELS
     found.sort(key=lambda rule: (rule.organization, order.index(rule.level), rule.subject, rule.model or ""))
     empty = "no limits; set one with: penstock limit set --org ORG --tokens-per-minute N"
     answer_rows(found, _COLUMNS, empty=empty, as_json=as_json)

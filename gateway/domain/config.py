@@ -76,6 +76,21 @@ class TokenWeights:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelLimits:
+    """What a model takes from all tenants together, per minute and at once; None: no limit. A burst is a capacity."""
+
+    requests_per_minute: int | None = None
+    requests_burst: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_burst: int | None = None
+    input_tokens_per_minute: int | None = None
+    input_tokens_burst: int | None = None
+    output_tokens_per_minute: int | None = None
+    output_tokens_burst: int | None = None
+    concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What clients are told that a model can do."""
 
@@ -127,6 +142,7 @@ class ModelConfig:
     weights: TokenWeights = TokenWeights()
     capabilities: Capabilities = Capabilities()
     media_hosts: tuple[str, ...] = ()
+    limits: ModelLimits = ModelLimits()
 
     @property
     def pools(self) -> tuple[str, ...]:

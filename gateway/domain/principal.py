@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from gateway.units import PicoUsd
+
 
 class Level(StrEnum):
-    """What a limit is attached to, widest first."""
+    """What a limit is attached to, widest first. A model's own limits, over all tenants, are of the deployment."""
 
+    DEPLOYMENT = "deployment"
     ORGANIZATION = "organization"
     TEAM = "team"
     USER = "user"
     KEY = "key"
+
+
+TENANT_LEVELS = (Level.ORGANIZATION, Level.TEAM, Level.USER, Level.KEY)
 
 
 class LimitUnit(StrEnum):
@@ -27,6 +33,16 @@ class LimitUnit(StrEnum):
 
     REQUESTS = "requests"
     TOKENS = "tokens"
+    INPUT_TOKENS = "input-tokens"
+    OUTPUT_TOKENS = "output-tokens"
+
+
+class BudgetPeriod(StrEnum):
+    """For how long a budget is; periods begin at midnight UTC, weeks on Monday, months on the first."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +68,40 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class ConcurrencyLimit:
+    """How many requests may be in flight at once. `model` narrows it to one model name of penstock.yaml."""
+
+    level: Level
+    subject_id: UUID
+    requests: int
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much may be spent in a period. `model` narrows it to one model name of penstock.yaml.
+
+    `stops_streams`: a stream is stopped when what was left for it is spent; otherwise nothing begins that could cost
+    more than what is left.
+    """
+
+    level: Level
+    subject_id: UUID
+    period: BudgetPeriod
+    amount: PicoUsd
+    stops_streams: bool = False
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputBound:
+    """How many tokens one answer may have at most. `model` narrows it to one model name of penstock.yaml."""
+
+    tokens: int
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated caller. `user_*` are None for a service key; names are for people and metric labels."""
 
@@ -64,6 +114,9 @@ class Principal:
     key_id: UUID
     key_public_id: str
     limits: tuple[Limit, ...] = ()
+    concurrency_limits: tuple[ConcurrencyLimit, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    output_bounds: tuple[OutputBound, ...] = ()
     models_allowed: frozenset[str] | None = None
     """Model names (never aliases) that the key may use; None means all."""
     expires_at_s: float | None = None

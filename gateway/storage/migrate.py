@@ -30,7 +30,7 @@ QUEUE_TIMEOUT_S = 300
 """How long a second `penstock migrate` waits for the first."""
 
 _ADVISORY_LOCK = 0x70656E73746F636B  # "penstock" in ASCII
-_PARTITION = re.compile(r"usage_(?:open|event)_\d{8}")
+_PARTITION = re.compile(r"usage_(?:open|event|adjustment)_\d{8}")
 
 
 def script_location() -> Path:

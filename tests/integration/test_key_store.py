@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.authenticate.key_store import KeyStore
-from gateway.domain.principal import Level, Limit, LimitUnit
+from gateway.domain.principal import TENANT_LEVELS, Level, Limit, LimitUnit
 from gateway.errors import KeyStoreUnavailable
 from gateway.storage.postgres import open_pool
 from tests.support.postgres import ask
@@ -78,7 +78,7 @@ async def test_limits_of_all_levels_come_widest_first(store: KeyStore, postgres_
         each.limit(Level.ORGANIZATION, model="m", tokens_per_minute=2)
     stored = await store.find(tenant.key_public_id)
     assert stored is not None
-    organization, team, user, key = (tenant.id_of(level) for level in Level)
+    organization, team, user, key = (tenant.id_of(level) for level in TENANT_LEVELS)
     assert stored.principal.limits == (
         Limit(Level.ORGANIZATION, organization, LimitUnit.REQUESTS, 1, 1),
         Limit(Level.ORGANIZATION, organization, LimitUnit.TOKENS, 2, 2, "m"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from gateway.domain.principal import Level
+from gateway.domain.principal import TENANT_LEVELS, Level
 from tests.support.chat import chat, embedding
 from tests.support.gateway import SIM_MODEL
 from tests.support.ledger import all_closed, opened_events
@@ -72,7 +72,7 @@ def refusals(client: Http) -> list[Answer]:
     return [answer for answer in (client.post(CHAT, chat()),) if answer.status != 200]
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", TENANT_LEVELS)
 def test_requests_are_limited_at_every_level(stack: Stack, level: Level) -> None:
     tenant = stack.tenant(limits={level: {"requests_per_minute": SLOW, "requests_burst": 3}})
     client = stack.gateway.http(tenant.key)
@@ -86,7 +86,7 @@ def test_requests_are_limited_at_every_level(stack: Stack, level: Level) -> None
     assert len(all_closed(stack.dsn, tenant, 3)) == len(opened_events(stack.dsn, tenant)) == 3
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", TENANT_LEVELS)
 def test_tokens_are_limited_at_every_level(stack: Stack, store: redis.Redis, level: Level) -> None:
     tenant = stack.tenant(limits={level: {"tokens_per_minute": SLOW, "tokens_burst": 1000}})
     client = stack.gateway.http(tenant.key)

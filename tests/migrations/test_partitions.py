@@ -28,21 +28,21 @@ SELECT id, $1::text::timestamptz, now(), id, id, id, id, 'm', 0, 0 FROM gen_rand
 MAKE = "SELECT penstock_make_partitions($1, $2)"
 
 
-async def test_each_day_gets_a_partition_of_both_tables(postgres_dsn: str) -> None:
-    assert await ask(postgres_dsn, MAKE, DAY, 2) == 4
+async def test_each_day_gets_a_partition_of_every_table(postgres_dsn: str) -> None:
+    assert await ask(postgres_dsn, MAKE, DAY, 2) == 6
     async with connected(postgres_dsn) as connection:
         await connection.execute("SET timezone = 'UTC'")
         rows = await connection.fetch(BOUNDS, "_203103")
     assert [tuple(row) for row in rows] == [
         (f"{table}_{first}", f"FOR VALUES FROM ('{start} 00:00:00+00') TO ('{end} 00:00:00+00')")
-        for table in ("usage_event", "usage_open")
+        for table in ("usage_adjustment", "usage_event", "usage_open")
         for first, start, end in (("20310330", "2031-03-30", "2031-03-31"), ("20310331", "2031-03-31", "2031-04-01"))
     ]
 
 
 async def test_what_is_there_is_not_made_again(postgres_dsn: str) -> None:
-    assert await ask(postgres_dsn, MAKE, DAY, 2) == 4
-    assert await ask(postgres_dsn, MAKE, DAY, 3) == 2
+    assert await ask(postgres_dsn, MAKE, DAY, 2) == 6
+    assert await ask(postgres_dsn, MAKE, DAY, 3) == 3
     assert await ask(postgres_dsn, MAKE, DAY, 3) == 0
 
 
@@ -50,7 +50,7 @@ async def test_what_is_there_is_not_made_again(postgres_dsn: str) -> None:
 async def test_days_are_utc_days_in_every_session(postgres_dsn: str, zone: str) -> None:
     async with connected(postgres_dsn) as connection:
         await connection.execute(f"SET timezone = '{zone}'")
-        assert await connection.fetchval(MAKE, DAY, 1) == 2
+        assert await connection.fetchval(MAKE, DAY, 1) == 3
         for moment in ("2031-03-30 00:00:00", "2031-03-30 23:59:59.999999"):
             assert await _has_a_place(connection, f"{moment}+00")
         for moment in ("2031-03-29 23:59:59.999999", "2031-03-31 00:00:00"):
@@ -63,12 +63,14 @@ async def test_the_migration_makes_the_days_around_today(postgres_dsn: str) -> N
     days = [today + dt.timedelta(days=offset) for offset in range(-1, 8)]
     async with connected(postgres_dsn) as connection:
         made = {row[0] for row in await connection.fetch(BOUNDS, "^usage_")}
-    assert made == {f"{table}_{day:%Y%m%d}" for table in ("usage_open", "usage_event") for day in days}
+    assert made == {
+        f"{table}_{day:%Y%m%d}" for table in ("usage_open", "usage_event", "usage_adjustment") for day in days
+    }
 
 
 async def test_makers_at_the_same_time_do_not_meet(postgres_dsn: str) -> None:
     made = await asyncio.gather(*(ask(postgres_dsn, MAKE, DAY, 5) for _ in range(4)))
-    assert sum(made) == 10
+    assert sum(made) == 15
 
 
 @pytest.mark.parametrize("days", [-1, 0, 401])

@@ -111,6 +111,6 @@ async def test_what_it_makes_in_its_own_session_misleads_no_function_of_the_owne
     async with connected(serving_dsn) as connection:
         await connection.execute("CREATE TEMPORARY TABLE usage_open_20310330 (id int)")
         await connection.execute("CREATE TEMPORARY TABLE usage_event_20310330 (id int)")
-        assert await connection.fetchval("SELECT penstock_make_partitions('2031-03-30', 1)") == 2
+        assert await connection.fetchval("SELECT penstock_make_partitions('2031-03-30', 1)") == 3
         names = await connection.fetch("SELECT inhrelid::regclass::text FROM pg_inherits ORDER BY 1")
     assert {"public.usage_event_20310330", "public.usage_open_20310330"} <= {row[0] for row in names}

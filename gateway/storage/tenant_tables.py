@@ -1,0 +1,155 @@
+"""Tables of tenants and of what they may do. Every row carries its organization, and composite foreign keys make a
+reference across organizations impossible.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
+
+from gateway.storage.table_parts import created_at, deleted_at, metadata, row_id
+
+organization = Table(
+    "organization",
+    metadata,
+    row_id(),
+    Column("name", Text, nullable=False),
+    created_at(),
+    deleted_at(),
+    CheckConstraint("name <> '' AND length(name) <= 200", name="name"),
+    Index("organization_name_idx", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
+)
+
+team = Table(
+    "team",
+    metadata,
+    row_id(),
+    Column("organization_id", UUID, ForeignKey("organization.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    created_at(),
+    deleted_at(),
+    UniqueConstraint("organization_id", "id"),
+    CheckConstraint("name <> '' AND length(name) <= 200", name="name"),
+    Index("team_name_idx", "organization_id", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
+)
+
+# "user" is a reserved word in SQL.
+app_user = Table(
+    "app_user",
+    metadata,
+    row_id(),
+    Column("organization_id", UUID, ForeignKey("organization.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    created_at(),
+    deleted_at(),
+    UniqueConstraint("organization_id", "id"),
+    CheckConstraint("name <> '' AND length(name) <= 200", name="name"),
+    Index("app_user_name_idx", "organization_id", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
+)
+
+membership = Table(
+    "membership",
+    metadata,
+    Column("organization_id", UUID, nullable=False),
+    Column("team_id", UUID, primary_key=True),
+    Column("user_id", UUID, primary_key=True),
+    Column("role", Text, nullable=False, server_default=text("'member'")),
+    created_at(),
+    ForeignKeyConstraint(["organization_id", "team_id"], ["team.organization_id", "team.id"]),
+    ForeignKeyConstraint(["organization_id", "user_id"], ["app_user.organization_id", "app_user.id"]),
+    CheckConstraint("role IN ('member', 'team_admin')", name="role"),
+    Index("membership_user_id_idx", "user_id"),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    row_id(),
+    Column("organization_id", UUID, ForeignKey("organization.id"), nullable=False),
+    Column("team_id", UUID, nullable=False),
+    Column("user_id", UUID, comment="null: a service key of the team"),
+    Column("public_id", Text, nullable=False, comment="the part of the key that names it; not secret"),
+    Column("secret_hmac", LargeBinary, nullable=False, comment="HMAC-SHA-256 of the secret; the key is not kept"),
+    Column("pepper_version", SmallInteger, nullable=False),
+    Column("name", Text, nullable=False, server_default=text("''")),
+    Column("models_allowed", ARRAY(Text), comment="names of penstock.yaml; null: all"),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    created_at(),
+    UniqueConstraint("public_id"),
+    UniqueConstraint("organization_id", "id"),
+    ForeignKeyConstraint(["organization_id", "team_id"], ["team.organization_id", "team.id"]),
+    ForeignKeyConstraint(["organization_id", "user_id"], ["app_user.organization_id", "app_user.id"]),
+    CheckConstraint("length(secret_hmac) = 32", name="secret_hmac"),
+    Index("api_key_team_id_idx", "team_id"),
+    Index("api_key_user_id_idx", "user_id"),
+)
+
+limit_rule = Table(
+    "limit_rule",
+    metadata,
+    row_id(),
+    Column("organization_id", UUID, ForeignKey("organization.id"), nullable=False),
+    Column("level", Text, nullable=False),
+    Column("subject_id", UUID, nullable=False, comment="id of the organization, team, user or key that is limited"),
+    Column("model", Text, nullable=False, server_default=text("''"), comment="empty: every model"),
+    Column("requests_per_minute", BigInteger),
+    Column("requests_burst", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("tokens_burst", BigInteger),
+    created_at(),
+    Column("input_tokens_per_minute", BigInteger),
+    Column("input_tokens_burst", BigInteger),
+    Column("output_tokens_per_minute", BigInteger),
+    Column("output_tokens_burst", BigInteger),
+    Column("concurrent_requests", BigInteger),
+    Column("output_tokens_max", BigInteger),
+    Column("budget_day_pico_usd", Numeric(38, 0)),
+    Column("budget_week_pico_usd", Numeric(38, 0)),
+    Column("budget_month_pico_usd", Numeric(38, 0)),
+    Column("budget_stops_streams", Boolean, nullable=False, server_default=text("false")),
+    UniqueConstraint("subject_id", "level", "model"),
+    CheckConstraint("level IN ('organization', 'team', 'user', 'key')", name="level"),
+    CheckConstraint(
+        "requests_per_minute > 0 AND requests_burst > 0 AND tokens_per_minute > 0 AND tokens_burst > 0",
+        name="positive",
+    ),
+    CheckConstraint(
+        "input_tokens_per_minute > 0 AND input_tokens_burst > 0 AND output_tokens_per_minute > 0"
+        " AND output_tokens_burst > 0 AND concurrent_requests > 0 AND output_tokens_max > 0"
+        " AND budget_day_pico_usd >= 0 AND budget_week_pico_usd >= 0 AND budget_month_pico_usd >= 0",
+        name="amounts",
+    ),
+    Index("limit_rule_organization_id_idx", "organization_id"),
+)
+
+admin_credential = Table(
+    "admin_credential",
+    metadata,
+    row_id(),
+    Column("public_id", Text, nullable=False),
+    Column("secret_hmac", LargeBinary, nullable=False),
+    Column("pepper_version", SmallInteger, nullable=False),
+    Column("name", Text, nullable=False, server_default=text("''")),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    created_at(),
+    UniqueConstraint("public_id"),
+    CheckConstraint("length(secret_hmac) = 32", name="secret_hmac"),
+)
