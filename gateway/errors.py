@@ -59,6 +59,12 @@ class InvalidKey(GatewayError):
     status, code, kind = 401, "invalid_api_key", "authentication_error"
 
 
+class BudgetExceeded(GatewayError):
+    """A budget cannot cover this request: waiting cannot help before its next period."""
+
+    status, code, kind = 402, "budget_exceeded", "invalid_request_error"
+
+
 class ModelNotAllowed(GatewayError):
     """The key may not use this model."""
 

@@ -17,6 +17,7 @@ from gateway.edge.identity import address_of, token_of
 from gateway.edge.markdown import refuse_markdown_images
 from gateway.edge.sink import AsgiSink
 from gateway.errors import (
+    BudgetExceeded,
     Draining,
     EndpointNotServed,
     GatewayError,
@@ -103,7 +104,12 @@ class Completions:
             try:
                 estimate = reservation.estimate
                 entry = stages.settler.open(
-                    principal, call, estimate.prompt_tokens, estimate.completion_tokens, guard.total_s
+                    principal,
+                    call,
+                    estimate.prompt_tokens,
+                    estimate.completion_tokens,
+                    guard.total_s,
+                    reservation.worst_cost,
                 )
             except LedgerFull:
                 reservation.withdraw()
@@ -151,6 +157,8 @@ class Completions:
             if not guard.expired or not guard.absorbs_cancellation():
                 raise
             status, error = Status.UPSTREAM_ERROR, UpstreamTimeout(_TOO_LONG)
+        except BudgetExceeded as spent:
+            status, error = Status.INTERRUPTED, spent
         except GatewayError as failure:
             status, error = Status.UPSTREAM_ERROR, failure
         except Exception:

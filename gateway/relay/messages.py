@@ -66,6 +66,7 @@ class _Said(msgspec.Struct):
 
 class _Event(msgspec.Struct):
     type: str = ""
+    index: int | None = None
     message: msgspec.Raw = _NOTHING
     content_block: _Block | None = None
     delta: _Delta | None = None
@@ -90,16 +91,26 @@ _decode_usage = msgspec.json.Decoder(_Usage, strict=False).decode
 class MessagesPump(TypedPump):
     """A stream of Anthropic's events. The model is named in the first of them alone."""
 
-    __slots__ = ("_usage",)
+    __slots__ = ("_block", "_usage")
 
     def __init__(self, requested_model: str, meter: Meter) -> None:
         super().__init__(requested_model, meter, STOP_EVENT)
         self._usage = _Usage()
+        self._block: int | None = None
+        """The content block that has begun and not ended."""
 
     @property
     def complete(self) -> bool:
         """Whether the message has a stop reason; the event after it says nothing more."""
         return self._meter.finished
+
+    def cut_short(self) -> bytes:
+        """Return the end of the block at hand, and the message's stop reason."""
+        usage = {"output_tokens": self._meter.counted.completion}
+        delta = {"stop_reason": "max_tokens", "stop_sequence": None}
+        last = _event("message_delta", {"delta": delta, "usage": usage})
+        block = b"" if self._block is None else _event("content_block_stop", {"index": self._block})
+        return self._release(block + last)
 
     def _read(self, event: bytes, data: bytes, now_s: float) -> bytes:
         read = _decode_event(data)
@@ -117,6 +128,8 @@ class MessagesPump(TypedPump):
             return self._release(event)
         if read.type == "message_start":
             return self._hold(self._begun(event, data, read.message))
+        if read.type in {"content_block_start", "content_block_stop"}:
+            self._block = read.index if read.type == "content_block_start" else None
         self._take(read, now_s)
         return b"" if read.type == "ping" and self._held is not None else self._hold(event)
 
@@ -145,6 +158,10 @@ class MessagesPump(TypedPump):
             return None
         self._usage = self._usage.updated(usage)
         return self._usage.tokens()
+
+
+def _event(kind: str, fields: dict[str, object]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode({"type": kind, **fields}))
 
 
 def count_message(body: bytes, meter: Meter, now_s: float) -> bool:

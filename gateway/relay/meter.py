@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ class Meter:
         "completion_tokens",
         "first_token_s",
         "last_token_s",
+        "output_allowance",
         "prompt",
         "sent_s",
     )
@@ -35,6 +37,8 @@ class Meter:
         self.sent_s: float | None = None
         """When an engine that may have computed was given the request last."""
         self._before_s: float | None = None
+        self.output_allowance: float = math.inf
+        """How many tokens may be generated before what is left of a budget is spent: then the stream is stopped."""
         self.reset()
 
     def reset(self) -> None:
@@ -90,6 +94,16 @@ class Meter:
         self.last_token_s = now_s
         if self.first_token_s is None:
             self.first_token_s = now_s
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether what was left of a budget is spent, while the answer has yet to end."""
+        return self.completion_tokens >= self.output_allowance and not self.finished
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The choices that were begun and have not ended, at least one."""
+        return sorted(self._seen - self._finished) or [0]
 
     @property
     def finished(self) -> bool:

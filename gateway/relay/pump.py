@@ -55,6 +55,10 @@ class Pump(abc.ABC):
         rest = self._splitter.finish()
         return self._pass(rest + b"\n\n", now_s) if rest.strip() else b""
 
+    @abc.abstractmethod
+    def cut_short(self) -> bytes:
+        """Return what ends the answer where it stands, as if it had become too long; an error event comes after it."""
+
     def _garbage(self, data: bytes) -> bool:
         """Whether data is no JSON at all, which no client could read: then the stream has failed.
 

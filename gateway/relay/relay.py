@@ -16,6 +16,7 @@ from gateway.domain.attempt import AttemptOutcome
 from gateway.domain.call import Endpoint, Fields
 from gateway.domain.upstream import UpstreamRequest
 from gateway.errors import (
+    BudgetExceeded,
     GatewayError,
     NoEngine,
     UpstreamBusy,
@@ -87,6 +88,7 @@ class Relay:
             UpstreamRefused: the engine says that the request is wrong.
             UpstreamBusy, UpstreamFailed, UpstreamTimeout: no engine could serve it, or one broke off after content
                 was sent.
+            BudgetExceeded: what was left of a budget is spent; the stream has been ended properly.
             NoEngine: there was no engine to try.
         """
         error: GatewayError | None = None
@@ -173,6 +175,10 @@ async def _stream(call: Call, response: UpstreamResponse, sink: Sink, meter: Met
             raise from_event(pump.failure)
         if pump.done or not data:
             break
+        if meter.completion_tokens >= meter.output_allowance and meter.overdrawn:
+            response.abort()  # before a slow reader is waited for: the engine must not go on meanwhile
+            await sink.write(events + pump.cut_short())
+            raise BudgetExceeded("the budget is used up; the answer was stopped where it was")
         if events:
             await sink.write(events)
     if not pump.complete:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.domain.call import Fields
 from gateway.relay.pump import TypedPump, with_nested_model
 from gateway.relay.wire import UNREADABLE, if_readable, is_null, possible_usage
 
@@ -50,6 +51,7 @@ class _Item(msgspec.Struct):
 
 class _Event(msgspec.Struct):
     type: str = ""
+    sequence_number: int = 0
     delta: str | None = None
     response: msgspec.Raw = _NOTHING
 
@@ -67,6 +69,7 @@ class _Response(msgspec.Struct):
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
+_decode_fields = msgspec.json.Decoder(Fields).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
 _decode_output = msgspec.json.Decoder(list[_Item]).decode
 _decode_usage = msgspec.json.Decoder(_Usage, strict=False).decode
@@ -75,18 +78,40 @@ _decode_usage = msgspec.json.Decoder(_Usage, strict=False).decode
 class ResponsesPump(TypedPump):
     """A stream of a response's events. The last of them, with the response itself, becomes `ending`."""
 
-    __slots__ = ()
+    __slots__ = ("_begun", "_sequence_number")
 
     def __init__(self, requested_model: str, meter: Meter) -> None:
         super().__init__(requested_model, meter, b"")
+        self._begun = _NOTHING
+        """The response as the engine greeted with it."""
+        self._sequence_number = 0
 
     @property
     def complete(self) -> bool:
         """Whether the response came to its end."""
         return self.done
 
+    def cut_short(self) -> bytes:
+        """Return the response's last event: the greeting's response, now incomplete."""
+        try:
+            fields = _decode_fields(self._begun)
+        except UNREADABLE:
+            fields = {}
+        used = self._meter.counted
+        usage = {
+            "input_tokens": used.prompt,
+            "output_tokens": used.completion,
+            "total_tokens": used.prompt + used.completion,
+        }
+        ended = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, "usage": usage}
+        fields.update((name, msgspec.Raw(msgspec.json.encode(value))) for name, value in ended.items())
+        fields["model"] = msgspec.Raw(self._model_json)
+        last = {"type": "response.incomplete", "sequence_number": self._sequence_number + 1, "response": fields}
+        return self._release(b"event: response.incomplete\ndata: %b\n\n" % msgspec.json.encode(last))
+
     def _read(self, event: bytes, data: bytes, now_s: float) -> bytes:
         read = _decode_event(data)
+        self._sequence_number = read.sequence_number
         if read.delta is not None:
             self._meter.take(len(read.delta), now_s)
             return self._release(event)
@@ -106,6 +131,7 @@ class ResponsesPump(TypedPump):
             return b""
         restored = with_nested_model(event, data, "response", self._model_json)
         if read.type not in _ENDS:
+            self._begun = msgspec.Raw(bytes(read.response))
             return self._hold(restored)
         self._meter.take(0, now_s, finished=True, usage=_tokens(response.usage))
         self.done = True

@@ -48,6 +48,14 @@ class StreamPump(Pump):
             return DONE_EVENT
         return self._usage_event() + DONE_EVENT
 
+    def cut_short(self) -> bytes:
+        """Return a last chunk with a finish_reason for every choice that has none, and usage where it is wanted."""
+        text = b'"object":"text_completion"' in self._last.replace(b" ", b"")
+        content: dict[str, object] = {"text": ""} if text else {"delta": {}}
+        choices = [{"index": index, **content, "finish_reason": "length"} for index in self._meter.unfinished]
+        finish = self._again({"choices": choices})
+        return finish + self._usage_event() if self._usage_wanted else finish
+
     def _usage_event(self) -> bytes:
         """Return the chunk that the engine did not send: its last one again, with usage instead of choices."""
         used = self._meter.counted
@@ -56,14 +64,18 @@ class StreamPump(Pump):
             "completion_tokens": used.completion,
             "total_tokens": used.prompt + used.completion,
         }
+        return self._again({"choices": [], "usage": usage})
+
+    def _again(self, changed: dict[str, object]) -> bytes:
+        """Return the engine's last chunk once more, with some fields changed."""
         try:
             fields = _decode_fields(self._last)
         except UNREADABLE:
             return b""
         if "model" in fields:
             fields["model"] = msgspec.Raw(self._model_json)
-        fields["choices"] = msgspec.Raw(b"[]")
-        fields["usage"] = msgspec.Raw(msgspec.json.encode(usage))
+        fields.pop("usage", None)
+        fields.update((name, msgspec.Raw(msgspec.json.encode(value))) for name, value in changed.items())
         return b"data: %b\n\n" % msgspec.json.encode(fields)
 
     def _pass(self, event: bytes, now_s: float) -> bytes:
