@@ -216,6 +216,12 @@ class LimiterUnavailable(Unavailable):
     code = "limiter_unavailable"
 
 
+class BudgetUnknown(Unavailable):
+    """What a budget has left cannot be told now: Redis has lost it, and Postgres does not answer."""
+
+    code = "budget_unknown"
+
+
 class NoEngine(Unavailable):
     """No engine of the model's pools is healthy and has room."""
 

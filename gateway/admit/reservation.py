@@ -8,6 +8,7 @@ from gateway.admit.bucket import NOTHING, UsageVector
 from gateway.admit.bucket_store import BucketStore
 from gateway.admit.local import LocalBuckets
 from gateway.domain.principal import LimitUnit
+from gateway.units import PicoUsd
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.admit.policy import BucketSet
     from gateway.domain.usage import TokenUsage
 
+NO_COST = PicoUsd(0)
 
 _UNITS = tuple((unit, unit.value.encode()) for unit in LimitUnit)
 
@@ -23,7 +25,18 @@ _UNITS = tuple((unit, unit.value.encode()) for unit in LimitUnit)
 class Reservation:
     """Held from admission to settlement. `settle` and `withdraw` never await, so nothing can cancel them."""
 
-    __slots__ = ("_buckets", "_levels", "_settled", "_taken", "_via", "estimate", "event_id", "experience")
+    __slots__ = (
+        "_buckets",
+        "_levels",
+        "_settled",
+        "_taken",
+        "_via",
+        "allowance",
+        "estimate",
+        "event_id",
+        "experience",
+        "worst_cost",
+    )
 
     def __init__(
         self,
@@ -34,18 +47,26 @@ class Reservation:
         levels: list[int],
         via: BucketStore | LocalBuckets | None,
         experience: Experience,
+        *,
+        worst_cost: PicoUsd = NO_COST,
+        allowance: PicoUsd | None = None,
     ) -> None:
         self.event_id = event_id
         self.estimate = estimate
         self.experience = experience
+        self.worst_cost = worst_cost
+        """The most that the request is expected to cost."""
+        self.allowance = allowance
+        """What a stream may cost before it is to be stopped; None: it was given what it may need."""
         self._buckets = buckets
         self._taken = taken
         self._levels = levels
         self._via = via
         self._settled = False
 
-    def settle(self, used: TokenUsage) -> None:
-        """Replace what was reserved by what was used."""
+    def settle(self, used: TokenUsage, cost: PicoUsd) -> None:
+        """Replace what was reserved by what was used, and by what that cost."""
+        del cost
         self._finish(UsageVector(1, used.uncached, used.cached, used.completion))
 
     def withdraw(self) -> None:

@@ -25,6 +25,9 @@ class OpenRecord(NamedTuple):
     model: str
     estimate_prompt_tokens: int
     estimate_completion_tokens: int
+    endpoint: str
+    streamed: bool
+    estimate_cost_pico_usd: PicoUsd
 
 
 class CloseRecord(NamedTuple):
@@ -58,7 +61,10 @@ class CloseRecord(NamedTuple):
     duration_ms: int
 
 
-_OPEN_TYPES = ("uuid", "timestamptz", "timestamptz", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "bigint", "bigint")
+_OPEN_TYPES = (
+    "uuid", "timestamptz", "timestamptz", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "bigint", "bigint", "text",
+    "bool", "numeric",
+)  # fmt: skip
 _CLOSE_TYPES = (
     "uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "text", "text", "text", "text", "bool",
     "smallint", "bigint", "bigint", "bigint", "bigint", "bigint", "numeric", "text", "text", "smallint", "text",

@@ -36,7 +36,7 @@ _log = structlog.get_logger("penstock.request")
 class Settles(Protocol):
     """What a request holds on the limits."""
 
-    def settle(self, used: TokenUsage) -> None: ...
+    def settle(self, used: TokenUsage, cost: PicoUsd) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,15 @@ class Settler:
         self._boot_id = boot_id
 
     def open(
-        self, principal: Principal, call: Call, prompt_tokens: int, completion_tokens: int, total_s: float
+        self,
+        principal: Principal,
+        call: Call,
+        prompt_tokens: int,
+        completion_tokens: int,
+        total_s: float,
+        worst_cost: PicoUsd,
     ) -> Entry:
-        """Tell the ledger that a request was admitted, with its estimate. Raises LedgerFull."""
+        """Tell the ledger that a request was admitted: its estimate, the most it may cost. Raises LedgerFull."""
         opened = opened_at(call.event_id)
         return self._ledger.open(
             OpenRecord(
@@ -81,6 +87,9 @@ class Settler:
                 model=call.model.name,
                 estimate_prompt_tokens=prompt_tokens,
                 estimate_completion_tokens=completion_tokens,
+                endpoint=call.endpoint.value,
+                streamed=call.stream,
+                estimate_cost_pico_usd=worst_cost,
             )
         )
 
@@ -126,7 +135,7 @@ class Settler:
                 duration_ms=_ms(duration_s),
             ),
         )
-        reservation.settle(usage)
+        reservation.settle(usage, amount)
         self._count(principal, call, served, outcome, amount, ttft_s, duration_s)
 
     def _count(

@@ -38,6 +38,9 @@ def open_record(event_id: UUID | None = None, **changes: Any) -> OpenRecord:
         model="m",
         estimate_prompt_tokens=100,
         estimate_completion_tokens=50,
+        endpoint="chat.completions",
+        streamed=True,
+        estimate_cost_pico_usd=PicoUsd(10**30 + 2),
     )
     return record._replace(**changes)
 

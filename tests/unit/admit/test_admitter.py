@@ -8,6 +8,7 @@ from gateway.admit import admitter as admitter_module
 from gateway.admit import local
 from gateway.admit.admitter import RETRY_AFTER_S_MAX
 from gateway.admit.bucket import NOTHING, Refusal, UsageVector
+from gateway.admit.reservation import NO_COST
 from gateway.domain.call import Endpoint
 from gateway.domain.config import TokenWeights
 from gateway.domain.usage import TokenUsage
@@ -24,10 +25,10 @@ async def test_what_is_expected_is_reserved_and_what_was_used_is_settled() -> No
     request = call(model(), choices=3)
     reservation = await desk.admitter.admit(principal(tokens(10_000)), request)
     assert desk.store.reserved == [UsageVector(1, 100, 0, 300)]
-    reservation.settle(TokenUsage(prompt=90, cached=30, completion=7))
+    reservation.settle(TokenUsage(prompt=90, cached=30, completion=7), NO_COST)
     assert desk.store.settled == [(request.event_id.hex, UsageVector(1, 60, 30, 7))]
     with pytest.raises(AssertionError):
-        reservation.settle(TokenUsage())
+        reservation.settle(TokenUsage(), NO_COST)
 
 
 async def test_what_was_never_served_is_given_back() -> None:
@@ -42,7 +43,7 @@ async def test_without_limits_nobody_is_asked() -> None:
     desk.store.available = False
     reservation = await desk.admitter.admit(principal(), call(model()))
     assert reservation.headers() == []
-    reservation.settle(TokenUsage(prompt=1))
+    reservation.settle(TokenUsage(prompt=1), NO_COST)
     assert (desk.store.reserved, desk.store.settled) == ([], [])
     assert desk.decisions("unlimited") == 1
 
@@ -146,7 +147,7 @@ async def test_policy_allow_grants_everything_that_can_ever_fit(found: str) -> N
     desk.store.available, desk.store.answer = found == "now", AWAY
     for _ in range(100):
         reservation = await desk.admitter.admit(principal(requests(1)), call(model()))
-        reservation.settle(TokenUsage(prompt=10**6))
+        reservation.settle(TokenUsage(prompt=10**6), NO_COST)
         assert reservation.headers() == []
     assert desk.store.settled == []
     with pytest.raises(RequestExceedsLimit):

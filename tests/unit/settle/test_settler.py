@@ -36,11 +36,11 @@ class Reservation:
     """Remembers what it was settled with."""
 
     def __init__(self) -> None:
-        self.settled: list[TokenUsage] = []
+        self.settled: list[tuple[TokenUsage, PicoUsd]] = []
 
-    def settle(self, used: TokenUsage) -> None:
+    def settle(self, used: TokenUsage, cost: PicoUsd) -> None:
         """Take note."""
-        self.settled.append(used)
+        self.settled.append((used, cost))
 
 
 class Desk:
@@ -59,7 +59,7 @@ class Desk:
     def settle(self, **changes: Any) -> CloseRecord:
         """Open and settle a call that ended as `changes` say; return its CLOSE record."""
         request = call(stream=changes.pop("stream", True), started_s=changes.pop("started_s", 990.0))
-        entry = self.settler.open(CALLER, request, 100, 50, 1_800.0)
+        entry = self.settler.open(CALLER, request, 100, 50, 1_800.0, PicoUsd(9))
         self.settler.settle(CALLER, request, entry, self.reservation, outcome(**changes))
         return cast("CloseRecord", entry.closed)
 
@@ -110,11 +110,12 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 def test_a_request_is_opened_with_its_estimate(desk: Desk) -> None:
     request = call()
-    entry: Entry = desk.settler.open(CALLER, request, 100, 50, 1_800.0)
+    entry: Entry = desk.settler.open(CALLER, request, 100, 50, 1_800.0, PicoUsd(9))
     record = entry.opened
     assert (record.event_id, record.opened_at) == (request.event_id, opened_at(request.event_id))
     assert record.deadline_at - record.opened_at == dt.timedelta(minutes=30)
     assert (record.estimate_prompt_tokens, record.estimate_completion_tokens) == (100, 50)
+    assert (record.endpoint, record.streamed, record.estimate_cost_pico_usd) == ("chat.completions", True, 9)
     assert (record.boot_id, record.key_id, record.model) == (BOOT_ID, CALLER.key_id, "m")
 
 
@@ -122,7 +123,7 @@ def test_a_request_that_ended_well_is_billed_to_the_last_pico_usd(desk: Desk) ->
     record = desk.settle()
     assert (record.cost_pico_usd, record.price_id, record.status, record.coverage) == (COST, 42, "ok", "exact")
     assert (record.ttft_ms, record.duration_ms, record.session) == (2_500, 10_000, "ses_1")
-    assert desk.reservation.settled == [USAGE]
+    assert desk.reservation.settled == [(USAGE, COST)]
 
 
 @pytest.mark.parametrize(
