@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import hiredis
 from redis.exceptions import RedisError
@@ -20,6 +20,8 @@ from gateway.patience import Alarm, Deadline
 from gateway.storage.redis_link import Command, RedisLink, open_link
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio import Redis
 
     from gateway.admit.script import Script
@@ -67,17 +69,25 @@ class _ScriptCall:
 
     def resolve(self, answer: Any) -> None:
         """Hand the answer on, if somebody still waits for it."""
-        if self.future.done():
-            return
-        if isinstance(answer, hiredis.ReplyError):
-            self.future.set_exception(_refusal(str(answer)))
-        else:
+        if not self.future.done():
             self.future.set_result(answer)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, error: LimiterUnavailable) -> None:
         """No answer will come."""
         if not self.future.done():
-            self.future.set_exception(LimiterUnavailable(f"Redis does not answer: {reason}"))
+            self.future.set_exception(error)
+
+
+class Owner(Protocol):
+    """Who hears how Redis does, before the calls concerned have their outcome. Neither method may raise."""
+
+    def away(self, reason: str) -> None:
+        """Redis is away, late, or refuses to run scripts. Said again with every failure."""
+        ...
+
+    def script_failed(self, error: ScriptFailed) -> None:
+        """One call failed by what it found in Redis."""
+        ...
 
 
 class _Channel:
@@ -113,6 +123,8 @@ class _Channel:
         if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT") and not call.reloaded:
             call.reloaded = True
             self._forgotten.append(call)
+        elif isinstance(answer, hiredis.ReplyError):
+            self._batch.refused(call, str(answer))
         else:
             call.resolve(answer)
         if not self.calls:
@@ -148,16 +160,12 @@ class _Channel:
         self._batch.failed(self, "late")
 
 
-def _refusal(text: str) -> LimiterUnavailable:
-    unable = _UNABLE.search(text)
-    return LimiterUnavailable(f"Redis refuses: {unable[0]}") if unable else ScriptFailed(f"the script failed: {text}")
-
-
 class RedisBatch:
     """Runs scripts in shared flushes, each answered within `timeout_s` or failed."""
 
-    def __init__(self, client: Redis, timeout_s: float) -> None:
+    def __init__(self, client: Redis, timeout_s: float, owner: Owner) -> None:
         self._client = client
+        self._owner = owner
         self._timeout_s = timeout_s
         self._waiting: deque[_ScriptCall] = deque()
         self._scheduled = False
@@ -178,6 +186,7 @@ class RedisBatch:
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if len(self._waiting) >= CALLS_WAITING_MAX:
+            self._owner.away("too many requests wait for it")
             future.set_exception(LimiterUnavailable("too many requests wait for Redis"))
             return future
         self._waiting.append(_ScriptCall(script, arguments, future))
@@ -221,9 +230,18 @@ class RedisBatch:
 
     def failed(self, channel: _Channel, reason: str) -> None:
         """Redis is away, late, or out of its mind: give up everything that waits for it."""
-        for call in self._drop(channel):
-            call.fail(reason)
-        self._give_up(reason)
+        self._give_up(reason, self._drop(channel))
+
+    def refused(self, call: _ScriptCall, text: str) -> None:
+        """Redis answered a call with an error: it can run no script, or this one found broken keys."""
+        unable = _UNABLE.search(text)
+        if unable:
+            self._owner.away(f"it refuses: {unable[0]}")
+            call.fail(LimiterUnavailable(f"Redis refuses: {unable[0]}"))
+        else:
+            failed = ScriptFailed(f"the script failed: {text}")
+            self._owner.script_failed(failed)
+            call.fail(failed)
 
     # --- flushes
 
@@ -273,10 +291,13 @@ class RedisBatch:
             else:
                 self._give_up(reason)
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str, unanswered: Sequence[_ScriptCall] = ()) -> None:
+        self._owner.away(reason)
         self._alarm.stop()
-        while self._waiting:
-            self._waiting.popleft().fail(reason)
+        calls = [*unanswered, *self._waiting]
+        self._waiting.clear()
+        for call in calls:
+            call.fail(LimiterUnavailable(f"Redis does not answer: {reason}"))
         self._look_quiet()
 
     def _drop(self, channel: _Channel) -> list[_ScriptCall]:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import redis as sync_redis
 
-from gateway.admit import bucket_store
+from gateway.admit import redis_node
 from gateway.admit.bucket import Refusal, UsageVector
 from gateway.admit.bucket_store import BucketStore, Granted
 from gateway.errors import LimiterUnavailable
@@ -62,7 +62,7 @@ def redis(redis_url: str) -> Iterator[sync_redis.Redis]:
 
 def sample(store: BucketStore, name: str) -> float | None:
     """Return one of the store's series."""
-    return store._metrics.registry.get_sample_value(name)
+    return store.redis._metrics.registry.get_sample_value(name)
 
 
 def event() -> str:
@@ -84,8 +84,8 @@ async def granted(store: BucketStore, of: BucketSet, usage: UsageVector, event_i
 
 async def settled(store: BucketStore) -> None:
     """Wait until nothing is on its way to Redis."""
-    await wait_until(lambda: not store._unsettled and store._batch._quiet.is_set(), "all settles are done")
-    await store._batch.close()
+    await wait_until(lambda: not store.redis._unsent and store.redis._batch._quiet.is_set(), "all settles are done")
+    await store.redis._batch.close()
 
 
 async def test_what_is_reserved_is_taken_from_every_bucket(store: BucketStore) -> None:
@@ -189,8 +189,8 @@ async def test_a_frozen_redis_is_away_until_it_answers_and_keeps_nothing_that_wa
                 with pytest.raises(LimiterUnavailable, match="away"):
                     store.reserve(event(), of, ONE).send(None)  # at once: it waits for nothing
                 store.settle_soon(before, of, ONE)
-                assert len(store._unsettled) == 2
-            await wait_until(lambda: store.available and not store._unsettled, "all is settled")
+                assert len(store.redis._unsent) == 2
+            await wait_until(lambda: store.available and not store.redis._unsent, "all is settled")
             assert sample(store, "penstock_limiter_fallback") == 0
             await settled(store)
             assert levels(redis, of) == pytest.approx([9.0], abs=0.5), "one a minute comes back"
@@ -201,9 +201,9 @@ async def test_a_frozen_redis_is_away_until_it_answers_and_keeps_nothing_that_wa
 async def test_a_kept_connection_that_was_closed_is_no_reason_to_take_redis_for_away(
     store: BucketStore, redis: sync_redis.Redis
 ) -> None:
-    assert await store._answers()
+    assert await store.redis._answers()
     redis.client_kill_filter(_type="normal", skipme=True)
-    assert await store._answers()
+    assert await store.redis._answers()
 
 
 async def test_a_settle_that_fails_is_sent_again(own_redis: RunningServer) -> None:
@@ -213,7 +213,7 @@ async def test_a_settle_that_fails_is_sent_again(own_redis: RunningServer) -> No
         with frozen(own_redis):
             store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
             await wait_until(lambda: not store.available, "it is found to be away")
-        await wait_until(lambda: store.available and not store._unsettled, "all is settled")
+        await wait_until(lambda: store.available and not store.redis._unsent, "all is settled")
         await settled(store)
         assert await granted(store, of, UsageVector(0, 0, 0, 0), event()) == [10]
 
@@ -221,17 +221,17 @@ async def test_a_settle_that_fails_is_sent_again(own_redis: RunningServer) -> No
 async def test_settles_that_wait_are_bounded_and_grow_old(
     own_redis: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bucket_store, "SETTLES_WAITING_MAX", 3)
+    monkeypatch.setattr(redis_node, "UNSENT_MAX", 3)
     of = buckets(requests(10))
     async with opened(own_redis.address, ttl_s=0.0) as store:
-        store.available = False
+        store.redis.available = False
         for _ in range(5):
             store.settle_soon(event(), of, ONE)
-        assert len(store._unsettled) == 3
+        assert len(store.redis._unsent) == 3
         assert sample(store, "penstock_limiter_settles_dropped_total") == 2
         own_redis.child.stop()
-        await store._send_waiting()
-        assert not store._unsettled, "their reservations have lapsed: nobody is asked"
+        await store.redis._send_waiting()
+        assert not store.redis._unsent, "their reservations have lapsed: nobody is asked"
 
 
 async def test_what_waits_is_sent_when_the_store_closes(redis_url: str, redis: sync_redis.Redis) -> None:
@@ -239,9 +239,9 @@ async def test_what_waits_is_sent_when_the_store_closes(redis_url: str, redis: s
     client = open_redis(redis_url, PATIENCE_S)
     store = BucketStore(client, timeout_s=PATIENCE_S, reservation_ttl_s=600.0, metrics=Metrics())
     await granted(store, of, ONE, id_)
-    store.available = False
+    store.redis.available = False
     store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
-    store.available = True
+    store.redis.available = True
     await store.close()
     await client.aclose()
     assert levels(redis, of) == [10.0]

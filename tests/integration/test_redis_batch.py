@@ -34,11 +34,26 @@ ECHO = script("return ARGV[1]")
 FAILS = script("return redis.error_reply('no')")
 
 
+class Owner:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def away(self, reason: str) -> None:
+        """Take note."""
+        self.heard.append(reason)
+
+    def script_failed(self, error: ScriptFailed) -> None:
+        """Take note."""
+        self.heard.append(str(error))
+
+
 @pytest.fixture
 async def batch(redis_url: str) -> AsyncIterator[RedisBatch]:
     """A batch with patience."""
     client = open_redis(redis_url, PATIENCE_S)
-    batch = RedisBatch(client, PATIENCE_S)
+    batch = RedisBatch(client, PATIENCE_S, Owner())
     yield batch
     await batch.close()
     await client.aclose()
@@ -100,7 +115,7 @@ async def test_a_redis_that_was_restarted_empty_costs_no_answer(batch: RedisBatc
 async def test_a_further_connection_that_cannot_be_made_costs_no_answer(own_redis: RunningServer) -> None:
     """Redis has as many clients as it takes, and one of them is this one."""
     client = open_redis(own_redis.address, PATIENCE_S)
-    batch = RedisBatch(client, PATIENCE_S)
+    batch = RedisBatch(client, PATIENCE_S, Owner())
     await batch.call(ECHO, (0, 0))
     with redis.Redis.from_url(own_redis.address) as other:
         other.config_set("maxclients", other.info("clients")["connected_clients"])
@@ -132,7 +147,7 @@ async def test_no_call_is_sent_for_ever() -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         client = open_redis(f"redis://127.0.0.1:{port}?protocol=2", PATIENCE_S)
-        batch = RedisBatch(client, PATIENCE_S)
+        batch = RedisBatch(client, PATIENCE_S, Owner())
         with pytest.raises(LimiterUnavailable, match="broke the connection off"):
             await batch.call(ECHO, (0,))
         await batch.close()
@@ -157,7 +172,7 @@ async def test_the_queue_is_bounded(batch: RedisBatch, monkeypatch: pytest.Monke
 async def test_nobody_waits_a_deadline_after_another(own_redis: RunningServer) -> None:
     """All that waits behind a late flush fails with it, and no late answer reaches a later call."""
     client = open_redis(own_redis.address, SHORT_S)
-    batch = RedisBatch(client, SHORT_S)
+    batch = RedisBatch(client, SHORT_S, Owner())
     await batch.call(ECHO, (0, "before"))
     with frozen(own_redis):
         calls = [batch.call(ECHO, (0, number)) for number in range(CALLS_PER_FLUSH_MAX * (FLUSHES_MAX + 3))]
@@ -178,7 +193,7 @@ async def test_nobody_waits_a_deadline_after_another(own_redis: RunningServer) -
 
 async def test_a_redis_that_is_not_there_fails_at_once(own_redis: RunningServer) -> None:
     client = open_redis(own_redis.address, PATIENCE_S)
-    batch = RedisBatch(client, PATIENCE_S)
+    batch = RedisBatch(client, PATIENCE_S, Owner())
     await batch.call(ECHO, (0, 1))
     own_redis.child.stop()
     with pytest.raises(LimiterUnavailable):
@@ -189,7 +204,7 @@ async def test_a_redis_that_is_not_there_fails_at_once(own_redis: RunningServer)
 
 async def test_closing_waits_for_what_is_under_way(redis_url: str) -> None:
     client = open_redis(redis_url, PATIENCE_S)
-    batch = RedisBatch(client, PATIENCE_S)
+    batch = RedisBatch(client, PATIENCE_S, Owner())
     call = batch.call(ECHO, (0, 1))
     await batch.close()
     assert call.result() == b"1"

@@ -39,6 +39,9 @@ ADMISSION = "admitter.admit("
 BEYOND = {
     "admit/bucket_store.py BucketStore.run": "runs beside the requests",
     "admit/bucket_store.py BucketStore.close": "at the replica's end",
+    "admit/redis_node.py RedisNode.check": "at the replica's start",
+    "admit/redis_node.py RedisNode.close": "at the replica's end",
+    "admit/redis_node.py RedisNode.run": "runs beside the requests",
     "admit/redis_batch.py RedisBatch.close": "at the replica's end",
     "providers/litellm_connection.py": "has tests of its own",
     "route/health.py watch": "runs beside the requests",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class Store(BucketStore):
     """Answers each reservation with `answer`, full buckets by default; remembers what it was asked and told."""
 
+    available = True
+
     def __init__(self, metrics: Metrics) -> None:
         client = open_redis("redis://127.0.0.1:1", 0.01)  # connects at its first command, which never comes
         super().__init__(client, timeout_s=0.01, reservation_ttl_s=60, metrics=metrics)
