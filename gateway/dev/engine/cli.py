@@ -15,12 +15,14 @@ from gateway.dev.engine.behaviour import (
     Behaviour,
 )
 from gateway.dev.engine.options import EngineOptions, Kind, fault_in_names
+from gateway.dev.engine.records import RECORDS_KEPT
 from gateway.dev.engine.server import PORT_MAX, allow_files, bind, serve
 
 ENGINES_MAX = 100
 # Of all engines of the process together, and of one.
 BODIES_KEPT_BYTES_MAX = 268_435_456
 ENGINE_BODIES_KEPT_BYTES_MAX = 67_108_864
+RECORDS_KEPT_MAX = 65_536
 
 
 def _amount(maximum: int, text: str) -> Any:
@@ -62,6 +64,9 @@ KvCacheTokens = Annotated[int, typer.Option(min=16, help="Size of the KV cache, 
 PrefixCaching = Annotated[
     bool, typer.Option("--prefix-caching/--no-prefix-caching", help="Whether repeated prompts are cached.")
 ]
+RecordsKept = Annotated[
+    int, typer.Option(min=1, max=RECORDS_KEPT_MAX, help="How many of the last requests /sim/state tells.")
+]
 ListenFds = Annotated[
     list[int] | None,
     typer.Option("--listen-fd", min=3, hidden=True, help="A listening socket inherited from the parent."),
@@ -88,6 +93,7 @@ def engine(
     max_model_len: MaxModelLen = 262_144,
     kv_cache_tokens: KvCacheTokens = 4_194_304,
     prefix_caching: PrefixCaching = True,
+    records_kept: RecordsKept = RECORDS_KEPT,
     listen_fd: ListenFds = None,
 ) -> None:
     """Run simulated vLLM servers: their HTTP interface and their metrics, with made-up text and true token counts."""
@@ -104,6 +110,7 @@ def engine(
         max_model_len=max_model_len,
         kv_cache_tokens=kv_cache_tokens,
         prefix_caching=prefix_caching,
+        records_kept=records_kept,
         bodies_kept_bytes=min(ENGINE_BODIES_KEPT_BYTES_MAX, BODIES_KEPT_BYTES_MAX // count),
         behaviour=Behaviour(
             ttft_ms=ttft_ms,

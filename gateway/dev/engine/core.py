@@ -59,7 +59,7 @@ class Engine:
         self.counters = Counters()
         self.samples = Samples()
         self.metric_heads: dict[str, list[str]] = {}
-        self.records = Records(options.bodies_kept_bytes)
+        self.records = Records(options.bodies_kept_bytes, options.records_kept)
         self.cache = KvCache(options.kv_cache_tokens)
         self.scheduler = Scheduler(
             self.counters, self.cache, running_max=options.max_num_seqs, waiting_max=options.max_queued_requests

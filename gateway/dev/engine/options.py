@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.dev.engine.behaviour import Behaviour
+from gateway.dev.engine.records import RECORDS_KEPT
 
 NAME_CHARS_MAX = 256
 
@@ -18,8 +19,8 @@ class EngineOptions:
     The first of `models` is the name on the metrics, as with vLLM's `--served-model-name`; the others are further names
     of the same engine. `loras` are adapters on that model, each served by its name. `max_num_seqs` requests run at
     once, `max_queued_requests` wait. `kv_cache_tokens` is the memory of running requests and prefix cache, the 100 % of
-    `vllm:kv_cache_usage_perc`. `kind` is the server whose metrics and other endpoints are shown. `bodies_kept_bytes`
-    bounds the request bodies kept for `/sim/state`.
+    `vllm:kv_cache_usage_perc`. `kind` is the server whose metrics and other endpoints are shown. `records_kept`
+    requests are kept for `/sim/state`, and of their bodies `bodies_kept_bytes`.
     """
 
     models: tuple[str, ...] = ("penstock-sim",)
@@ -30,6 +31,7 @@ class EngineOptions:
     max_model_len: int = 262_144
     kv_cache_tokens: int = 4_194_304
     prefix_caching: bool = True
+    records_kept: int = RECORDS_KEPT
     bodies_kept_bytes: int = 67_108_864
     behaviour: Behaviour = field(default_factory=Behaviour)
 

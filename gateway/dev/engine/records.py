@@ -1,11 +1,13 @@
-"""What the engine remembers of the requests it received: the last 64, so that a test can see what the gateway sent."""
+"""What the engine remembers of the last requests it received, so that a test can see what the gateway sent."""
 
 from collections import deque
 from typing import Any, Literal
 
 import msgspec
 
-RECORDS_MAX = 64
+RECORDS_KEPT = 64
+"""Unless the command line says otherwise."""
+
 # A longer body is not kept; the record says how long it was.
 BODY_KEPT_BYTES_MAX = 1_048_576
 
@@ -58,16 +60,17 @@ class Record:
 
 
 class Records:
-    """The last `RECORDS_MAX` requests, oldest first, and of their bodies the last ones that fit `bytes_max`."""
+    """The last `kept` requests, oldest first, and of their bodies the last ones that fit `bytes_max`."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, kept: int = RECORDS_KEPT) -> None:
+        self._kept = kept
         self._ring: deque[Record] = deque()
         self._bytes_max = bytes_max
         self._bytes = 0
 
     def add(self, record: Record) -> None:
         """Remember a request; forget the oldest one, and the oldest bodies when all together are too long."""
-        if len(self._ring) == RECORDS_MAX:
+        if len(self._ring) == self._kept:
             self._drop_body(self._ring.popleft())
         self._ring.append(record)
         self._bytes += len(record.body or b"")

@@ -11,7 +11,7 @@ from gateway.dev.engine.behaviour import Behaviour
 from gateway.dev.engine.core import Engine, Job
 from gateway.dev.engine.generation import Wanted, answer
 from gateway.dev.engine.options import EngineOptions
-from gateway.dev.engine.records import BODY_KEPT_BYTES_MAX, RECORDS_MAX, Record, Records
+from gateway.dev.engine.records import BODY_KEPT_BYTES_MAX, RECORDS_KEPT, Record, Records
 
 FLAT_OUT = Behaviour(ttft_ms=0, tokens_per_second=0)
 PROMPT = b"p" * 400
@@ -89,10 +89,10 @@ async def test_a_cancelled_request_gives_back_what_it_held(where: str) -> None:
 
 def test_the_last_requests_are_remembered_with_what_fits() -> None:
     records = Records(BODY_KEPT_BYTES_MAX)
-    for number in range(RECORDS_MAX + 1):
+    for number in range(RECORDS_KEPT + 1):
         records.add(Record("POST", f"/{number}", [(b"a", b"1"), (b"a", b"2")], b'{"n": %d}' % number))
     shown = records.shown()
-    assert (len(shown), shown[0]["path"], shown[0]["body"]) == (RECORDS_MAX, "/1", {"n": 1})
+    assert (len(shown), shown[0]["path"], shown[0]["body"]) == (RECORDS_KEPT, "/1", {"n": 1})
     assert shown[0]["headers"] == {"a": "1, 2"}
     long = Record("POST", "/", [], b"x" * (BODY_KEPT_BYTES_MAX + 1)).shown()
     assert (long["body"], long["body_bytes"]) == (None, BODY_KEPT_BYTES_MAX + 1)
@@ -101,11 +101,18 @@ def test_the_last_requests_are_remembered_with_what_fits() -> None:
 
 def test_the_oldest_bodies_give_way_when_all_together_are_too_long() -> None:
     records = Records(bytes_max=20)
-    for number in range(RECORDS_MAX + 2):
+    for number in range(RECORDS_KEPT + 2):
         records.add(Record("POST", f"/{number}", [], b"%08d" % number))
     bodies = [one["body"] for one in records.shown()]
-    assert bodies == [None] * (RECORDS_MAX - 2) + ["00000064", "00000065"]
+    assert bodies == [None] * (RECORDS_KEPT - 2) + ["00000064", "00000065"]
     records.add(Record("POST", "/long", [], b"x" * 21))
-    assert [one["body"] for one in records.shown()] == [None] * RECORDS_MAX
+    assert [one["body"] for one in records.shown()] == [None] * RECORDS_KEPT
     records.add(Record("POST", "/next", [], b"y" * 20))
     assert records.shown()[-1]["body"] == "y" * 20
+
+
+def test_as_many_requests_are_remembered_as_were_ordered() -> None:
+    records = Records(BODY_KEPT_BYTES_MAX, kept=RECORDS_KEPT + 1)
+    for number in range(RECORDS_KEPT + 2):
+        records.add(Record("POST", f"/{number}", [], b""))
+    assert [one["path"] for one in records.shown()] == [f"/{number}" for number in range(1, RECORDS_KEPT + 2)]
