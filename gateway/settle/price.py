@@ -1,25 +1,31 @@
 """Exact money: tokens times rates in integer pico-USD, from prices that Postgres holds with an effective date.
 
-Prices are kept in the process and read again when Postgres says that they changed, so that closing an event never
-waits for a database.
+An event costs what was in force when its request was opened. Each model's prices of the last days and all that are to
+come are kept in the process, so that closing an event never waits for a database and a price whose date comes is in
+force by itself; they are read again when Postgres says that they changed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import time
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import astuple, dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from gateway.domain.config import Price
+from gateway.domain.usage import Status
 from gateway.storage.postgres import AWAY_ERRORS, borrowed
 from gateway.units import PicoUsd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gateway.domain.config import ModelConfig
     from gateway.domain.usage import TokenUsage
@@ -29,18 +35,39 @@ REFRESH_S = 60.0
 QUERY_S_MAX = 5.0
 _SEED_LOCK = 0x7072696365
 
-# Not now(), which is when the transaction began: a seed that waited for another's would not see what that wrote.
-_CURRENT = """
-SELECT DISTINCT ON (model) model, id, input_pico_usd, cached_input_pico_usd, output_pico_usd,
-       reasoning_pico_usd, request_pico_usd
-  FROM model_price WHERE effective_from <= clock_timestamp() ORDER BY model, effective_from DESC
-"""
+PRICE_DAYS = 7
+"""Days back from now whose prices are kept in the process: more than a request may take. Commands ask Postgres."""
 
-_SEED = """
-INSERT INTO model_price (model, effective_from, input_pico_usd, cached_input_pico_usd, output_pico_usd,
-                         reasoning_pico_usd, request_pico_usd, source)
-VALUES ($1, clock_timestamp(), $2, $3, $4, $5, $6, 'config')
-"""
+FIRST_PRICE_REACH_S = 60
+"""How far back a model's first price reaches: clocks differ, and a request must not be free for that."""
+
+RATES = "input_pico_usd, cached_input_pico_usd, output_pico_usd, reasoning_pico_usd, request_pico_usd"
+"""The columns of a price, in the order of `Price`."""
+
+# Not now(), which is when the transaction began: a seed that waited for another's would not see what that wrote.
+_KEPT = f"""
+SELECT model, effective_from, id, {RATES} FROM model_price AS price
+ WHERE effective_from > COALESCE((
+           SELECT max(effective_from) FROM model_price AS earlier WHERE earlier.model = price.model
+              AND earlier.effective_from <= clock_timestamp() - make_interval(days => {PRICE_DAYS})
+       ), '-infinity') - interval '1 microsecond'
+ ORDER BY model, effective_from
+"""  # noqa: S608 - made of the constants above
+
+# What penstock.yaml last said of each model, whatever was set by hand since.
+_SEEDED = f"""
+SELECT DISTINCT ON (model) model, id, {RATES} FROM model_price WHERE source = 'config' ORDER BY model, id DESC
+"""  # noqa: S608 - made of the constant above
+
+INSERT_PRICE = f"""
+INSERT INTO model_price (model, effective_from, source, {RATES})
+SELECT $1::text, COALESCE($2::timestamptz, clock_timestamp() - CASE
+           WHEN EXISTS (SELECT FROM model_price WHERE model = $1 AND effective_from <= clock_timestamp())
+           THEN interval '0' ELSE make_interval(secs => {FIRST_PRICE_REACH_S}) END),
+       $3::text, $4::numeric, $5::numeric, $6::numeric, $7::numeric, $8::numeric
+RETURNING id, effective_from, created_at
+"""  # noqa: S608 - made of the constants above
+"""Adds a price: model, moment (NULL: now, a little earlier for a model's first), source, rates as in `RATES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +89,48 @@ def cost(price: Price, usage: TokenUsage) -> PicoUsd:
     )
 
 
-class PriceTable:
-    """The prices in force. `run` keeps them fresh; `current` never waits."""
+def is_free(engine: str | None, status: Status, prompt_tokens: int) -> bool:
+    """Return whether an event costs nothing whatever the price: no engine was reached, or it failed before a byte."""
+    return engine is None or (status is not Status.OK and not prompt_tokens)
 
-    def __init__(self, pool: Pool) -> None:
+
+class PriceHistory:
+    """The prices of one model by their dates, the last one being in force for good. Never changes."""
+
+    __slots__ = ("_moments", "_prices")
+
+    def __init__(self, dated: Iterable[tuple[dt.datetime, EffectivePrice]]) -> None:
+        """Keep prices with the moments from which they are in force, in ascending order, each with its time zone."""
+        pairs = tuple(dated)
+        self._moments = tuple(moment for moment, _ in pairs)
+        self._prices = tuple(price for _, price in pairs)
+
+    def at(self, when: dt.datetime) -> EffectivePrice | None:
+        """Return the price in force at a moment, None before the first one."""
+        position = bisect_right(self._moments, when)
+        return self._prices[position - 1] if position else None
+
+
+class PriceTable:
+    """The prices of all models. `run` keeps them fresh; `at` and `current` never wait."""
+
+    def __init__(self, pool: Pool, histories: Mapping[str, PriceHistory] | None = None) -> None:
         self._pool = pool
-        self._prices: Mapping[str, EffectivePrice] = {}
+        self._histories: Mapping[str, PriceHistory] = histories or {}
         self._stale = asyncio.Event()
         self._stale.set()
 
+    def at(self, model: str, when: dt.datetime) -> EffectivePrice | None:
+        """Return the price of a model that is in force at a moment of the last `PRICE_DAYS` days or of the future.
+
+        None when it has none then. A price that came later than an event was closed is for `penstock ledger rerate`.
+        """
+        history = self._histories.get(model)
+        return None if history is None else history.at(when)
+
     def current(self, model: str) -> EffectivePrice | None:
         """Return the price of a model now, None when it has none."""
-        return self._prices.get(model)
+        return self.at(model, dt.datetime.now(dt.UTC))
 
     def changed(self, kind: str, _subject: str) -> None:
         """A row changed in Postgres."""
@@ -86,9 +143,11 @@ class PriceTable:
             self._stale.set()
 
     async def seed(self, models: Mapping[str, ModelConfig]) -> None:
-        """Write the prices that penstock.yaml gives, where they differ from what is in force.
+        """Write the prices that penstock.yaml gives, where it says something else than when it was last seeded.
 
-        Replicas that start together seed once: the transaction takes a lock, and the later one finds nothing to do.
+        Such a price is in force from now on, until the next one by date: what was set by hand for a later moment
+        stays, and what was set by hand after an unchanged file stays, too. Replicas that start together seed once: the
+        transaction takes a lock, and the later one finds nothing to do.
 
         Raises:
             asyncpg.PostgresError, OSError: Postgres is away or refuses.
@@ -98,22 +157,24 @@ class PriceTable:
             return
         async with borrowed(self._pool, QUERY_S_MAX) as connection, connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _SEED_LOCK)
-            current = {row["model"]: _effective(row).price for row in await connection.fetch(_CURRENT)}
+            seeded = {row["model"]: effective(row).price for row in await connection.fetch(_SEEDED)}
             for name, price in wanted.items():
-                if current.get(name) != price:
-                    rates = (price.input_pico_usd, price.cached_input_pico_usd, price.output_pico_usd)
-                    await connection.execute(_SEED, name, *rates, price.reasoning_pico_usd, price.request_pico_usd)
+                if seeded.get(name) != price:
+                    await connection.execute(INSERT_PRICE, name, None, "config", *astuple(price))
         self._stale.set()
 
     async def refresh(self) -> None:
-        """Read the prices in force now. Raises what asyncpg raises when Postgres is away."""
+        """Read the prices. Raises what asyncpg raises when Postgres is away."""
         self._stale.clear()
         async with borrowed(self._pool, QUERY_S_MAX) as connection:
-            rows = await connection.fetch(_CURRENT)
-        self._prices = {row["model"]: _effective(row) for row in rows}
+            rows = await connection.fetch(_KEPT)
+        self._histories = {
+            model: PriceHistory((row["effective_from"], effective(row)) for row in dated)
+            for model, dated in groupby(rows, key=itemgetter("model"))
+        }
 
     async def run(self) -> None:
-        """Refresh on every change, and every minute for prices whose date has come."""
+        """Refresh on every change, and every minute for what was not heard."""
         while True:
             started_s = time.monotonic()
             try:
@@ -127,7 +188,8 @@ class PriceTable:
                     await self._stale.wait()
 
 
-def _effective(row: asyncpg.Record) -> EffectivePrice:
+def effective(row: asyncpg.Record) -> EffectivePrice:
+    """Return a row of `model_price` as what the data path works with."""
     return EffectivePrice(
         row["id"],
         Price(

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from gateway.domain.usage import Status, TokenUsage
-from gateway.settle.price import cost
+from gateway.settle.price import cost, is_free
 from gateway.settle.records import CloseRecord, OpenRecord
 from gateway.units import PicoUsd, opened_at
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from gateway.domain.call import Call
     from gateway.domain.principal import Principal
+    from gateway.domain.usage import Status, TokenUsage
     from gateway.observe.metrics import Metrics
     from gateway.settle.ledger import Entry, Ledger
     from gateway.settle.price import PriceTable
@@ -97,13 +97,13 @@ class Settler:
         """Close the event, correct the buckets, count, and write the request's log line."""
         usage = outcome.usage
         served = outcome.served_model or call.model.name
-        effective = self._prices.current(served)
-        nothing = outcome.engine is None or (outcome.status is not Status.OK and not usage.prompt)
-        amount = PicoUsd(0) if effective is None or nothing else cost(effective.price, usage)
+        opened = entry.opened
+        effective = self._prices.at(served, opened.opened_at)
+        free = is_free(outcome.engine, outcome.status, usage.prompt)
+        amount = PicoUsd(0) if effective is None or free else cost(effective.price, usage)
         now_s = time.monotonic()
         duration_s = now_s - call.started_s
         ttft_s = None if outcome.first_token_s is None else outcome.first_token_s - call.started_s
-        opened = entry.opened
         self._ledger.close(
             entry,
             CloseRecord(

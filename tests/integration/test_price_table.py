@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,20 +85,64 @@ async def test_without_prices_nothing_is_asked(pool: Pool) -> None:
         await PriceTable(pool).seed(models(a=1))
 
 
-async def test_a_price_is_in_force_from_its_date(pool: Pool, postgres_dsn: str) -> None:
+async def insert(dsn: str, days: float, rate: int, model: str = "a") -> None:
+    """Set a price by hand that is in force from `days` days from now."""
+    statement = """
+        INSERT INTO model_price (model, effective_from, source, input_pico_usd, cached_input_pico_usd, output_pico_usd,
+            reasoning_pico_usd, request_pico_usd)
+        VALUES ($1, now() + make_interval(secs => $2), 'admin', $3::integer, $3 + 1, $3 + 2, $3 + 3, $3 + 4)
+    """
+    async with connected(dsn) as connection:
+        await connection.execute(statement, model, days * 86_400, rate)
+
+
+def rate_at(table: PriceTable, days: float, model: str = "a") -> int | None:
+    """Return the input rate in force `days` days from now."""
+    found = table.at(model, dt.datetime.now(dt.UTC) + dt.timedelta(days=days))
+    return None if found is None else found.price.input_pico_usd
+
+
+async def test_a_price_is_in_force_from_its_date_until_the_next(pool: Pool, postgres_dsn: str) -> None:
+    for days, rate in ((-30, 1), (-9, 2), (-3, 3), (1, 4), (400, 5)):
+        await insert(postgres_dsn, days, rate)
+    await insert(postgres_dsn, 2, 9, "to come")
     table = PriceTable(pool)
-    await table.seed(models(a=1))
-    insert = (
-        "INSERT INTO model_price (model, effective_from, input_pico_usd, cached_input_pico_usd, output_pico_usd,"
-        " reasoning_pico_usd) VALUES ('a', now() + make_interval(days => $1), $2, 0, 0, 0)"
-    )
-    async with connected(postgres_dsn) as connection:
-        await connection.execute(insert, 1, 7)
-        await connection.execute(insert, -1, 5)
     await table.refresh()
+    expected = {-8: 2, -3.1: 2, -2.9: 3, 0: 3, 0.9: 3, 1.1: 4, 399: 4, 401: 5}
+    assert {days: rate_at(table, days) for days in expected} == expected, "without reading again"
+    assert rate_at(table, -29) is None, "what is long past is not kept"
     in_force = table.current("a")
     assert in_force is not None
-    assert in_force.price == price(1), "neither the one to come nor the one before"
+    assert in_force.price == price(3)
+    assert table.current("to come") is None
+    assert rate_at(table, 3, "to come") == 9
+
+
+async def test_a_models_first_price_reaches_back_a_little_and_the_next_does_not(pool: Pool) -> None:
+    """A request that came just before, by a clock that is late, is not free for that."""
+    table = PriceTable(pool)
+    await table.seed(models(a=1))
+    await table.refresh()
+    assert rate_at(table, -30 / 86_400) == 1
+    await table.seed(models(a=2))
+    await table.refresh()
+    assert (rate_at(table, -30 / 86_400), rate_at(table, 1)) == (1, 2)
+
+
+async def test_a_file_that_did_not_change_overrides_nothing_set_by_hand(pool: Pool, postgres_dsn: str) -> None:
+    table = PriceTable(pool)
+    await table.seed(models(a=1))
+    await insert(postgres_dsn, 0, 50)
+    await insert(postgres_dsn, 10, 60)
+    for _ in range(2):
+        await table.seed(models(a=1))  # a restart
+    await table.refresh()
+    assert (rate_at(table, 0.001), rate_at(table, 11)) == (50, 60)
+    await table.seed(models(a=2))
+    await table.refresh()
+    assert (rate_at(table, 0.001), rate_at(table, 11)) == (2, 60), (
+        "a file that changed is in force, until the next date"
+    )
 
 
 async def test_a_change_is_read_when_it_is_told_and_what_is_known_stands_meanwhile(

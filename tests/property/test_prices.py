@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from decimal import Decimal
 from fractions import Fraction
 
@@ -13,10 +14,11 @@ from gateway.domain.config import Price
 from gateway.domain.usage import TokenUsage
 from gateway.relay.wire import TOKENS_MAX, CompletionDetails, PromptDetails, WireUsage
 from gateway.settings.rates import USD_MAX, per_token
-from gateway.settle.price import cost
+from gateway.settle.price import EffectivePrice, PriceHistory, cost
 from gateway.units import PICO_USD_PER_USD, PicoUsd, format_usd, usd
 
 MILLION = 10**6
+EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 rates = st.integers(0, USD_MAX * PICO_USD_PER_USD // MILLION).map(PicoUsd)
 prices = st.builds(Price, rates, rates, rates, rates, rates)
@@ -91,6 +93,15 @@ def test_a_price_per_million_tokens_is_what_a_million_tokens_cost(micro_usd: int
     free = PicoUsd(0)
     amount = cost(Price(rate, free, free, free), TokenUsage(prompt=tokens))
     assert Fraction(amount, PICO_USD_PER_USD) == Fraction(micro_usd, MILLION) * tokens / MILLION
+
+
+@given(st.lists(st.integers(0, 50), unique=True).map(sorted), st.integers(-1, 51))
+def test_the_last_price_of_the_past_is_in_force(days: list[int], day: int) -> None:
+    free = Price(*[PicoUsd(0)] * 4)
+    history = PriceHistory((EPOCH + dt.timedelta(days=each), EffectivePrice(each, free)) for each in days)
+    found = history.at(EPOCH + dt.timedelta(days=day))
+    past = [each for each in days if each <= day]
+    assert (None if found is None else found.price_id) == (max(past) if past else None)
 
 
 @given(st.integers(-(10**40), 10**40).map(PicoUsd))

@@ -16,7 +16,7 @@ from gateway.domain.usage import NO_USAGE, Coverage, Status, TokenUsage
 from gateway.observe.metrics import Metrics
 from gateway.settle import settler as settler_module
 from gateway.settle.ledger import Entry, Ledger
-from gateway.settle.price import EffectivePrice, PriceTable
+from gateway.settle.price import EffectivePrice, PriceHistory, PriceTable
 from gateway.settle.settler import MS_MAX, SMALLINT_MAX, Outcome, Settler
 from gateway.units import PicoUsd, new_event_id, opened_at
 from tests.support.clock import Clock
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BOOT_ID = uuid4()
 USAGE = TokenUsage(prompt=100, cached=40, completion=11, reasoning=1)
 PRICE = Price(PicoUsd(1_000), PicoUsd(100), PicoUsd(2_000), PicoUsd(3_000), PicoUsd(7))
+LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 COST = 60 * 1_000 + 40 * 100 + 10 * 2_000 + 3_000 + 7
 MODEL = ModelConfig(name="m", pool="p", upstream="u")
 CALLER = Principal(uuid4(), "org", uuid4(), "team", uuid4(), "user", uuid4(), "publicid")
@@ -51,10 +52,14 @@ class Desk:
         nowhere: Any = None
         self.metrics = Metrics()
         self.ledger = Ledger(nowhere, self.metrics, events_max=10, group_commit_s=0.0, open_hold_s=0.0)
-        self.prices = PriceTable(nowhere)
-        self.prices._prices = {"m": EffectivePrice(42, PRICE)}
-        self.settler = Settler(self.ledger, self.prices, self.metrics, BOOT_ID)
+        self.priced(m=[(LONG_AGO, EffectivePrice(42, PRICE))])
         self.reservation = Reservation()
+
+    def priced(self, **histories: list[tuple[dt.datetime, EffectivePrice]]) -> None:
+        """Let these be the prices of models, by their dates."""
+        nowhere: Any = None
+        prices = PriceTable(nowhere, {model: PriceHistory(dated) for model, dated in histories.items()})
+        self.settler = Settler(self.ledger, prices, self.metrics, BOOT_ID)
 
     def settle(self, **changes: Any) -> CloseRecord:
         """Open and settle a call that ended as `changes` say; return its CLOSE record."""
@@ -149,9 +154,26 @@ def test_what_was_delivered_is_billed_and_what_was_not_is_free(
 
 
 def test_a_fallback_is_billed_at_the_price_of_what_served(desk: Desk) -> None:
-    desk.prices._prices = {"m": EffectivePrice(1, PRICE), "other": EffectivePrice(2, Price(*[PicoUsd(1)] * 4))}
+    other = EffectivePrice(2, Price(*[PicoUsd(1)] * 4))
+    desk.priced(m=[(LONG_AGO, EffectivePrice(1, PRICE))], other=[(LONG_AGO, other)])
     record = desk.settle(served_model="other")
     assert (record.model, record.served_model, record.price_id, record.cost_pico_usd) == ("m", "other", 2, 111)
+
+
+def test_a_price_that_changes_in_mid_request_does_not_change_what_it_costs(desk: Desk) -> None:
+    request = call()
+    opened = opened_at(request.event_id)
+    new = EffectivePrice(43, Price(*[PicoUsd(1)] * 4))
+    desk.priced(m=[(LONG_AGO, EffectivePrice(42, PRICE)), (opened + dt.timedelta(microseconds=1), new)])
+    entry = desk.settler.open(CALLER, request, 100, 50, 1_800.0, PicoUsd(9))
+    desk.settler.settle(CALLER, request, entry, desk.reservation, outcome())
+    record = cast("CloseRecord", entry.closed)
+    assert (record.price_id, record.cost_pico_usd) == (42, COST)
+    desk.priced(m=[(LONG_AGO, EffectivePrice(42, PRICE)), (opened, new)])
+    entry = desk.settler.open(CALLER, request, 100, 50, 1_800.0, PicoUsd(9))
+    desk.settler.settle(CALLER, request, entry, desk.reservation, outcome())
+    record = cast("CloseRecord", entry.closed)
+    assert (record.price_id, record.cost_pico_usd) == (43, 111), "a price is in force from its moment on"
 
 
 def test_figures_fit_their_columns(desk: Desk) -> None:
