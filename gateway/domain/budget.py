@@ -1,0 +1,39 @@
+"""One budget in one of its periods: what is asked of the ledger, and what Redis has a counter for."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.domain.principal import BudgetPeriod
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from gateway.domain.principal import Level
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetKey:
+    """What is spent of it is the cost of all requests of the subject that were opened in the period.
+
+    `model` narrows it to one model name of penstock.yaml, as it was asked for (None: any model). `period_start` is a
+    midnight in UTC, aware: of a Monday for weeks, of the first for months.
+    """
+
+    organization_id: UUID
+    level: Level
+    subject_id: UUID
+    model: str | None
+    period: BudgetPeriod
+    period_start: dt.datetime
+
+    @property
+    def period_end(self) -> dt.datetime:
+        """The midnight at which the next period starts."""
+        if self.period is BudgetPeriod.DAY:
+            return self.period_start + dt.timedelta(days=1)
+        if self.period is BudgetPeriod.WEEK:
+            return self.period_start + dt.timedelta(days=7)
+        return (self.period_start.replace(day=1) + dt.timedelta(days=32)).replace(day=1)
