@@ -69,6 +69,7 @@ COMMANDS: Final = {
     "user": LazyCommand("Users of an organization, members of teams.", "gateway.cli.user:app", _TENANTS),
     "key": LazyCommand("API keys.", "gateway.cli.key:app", _TENANTS),
     "limit": LazyCommand("Requests and tokens per minute.", "gateway.cli.limit:app", _TENANTS),
+    "price": LazyCommand("What tokens cost, and from when on.", "gateway.cli.price:app", _TENANTS),
     "usage": LazyCommand("What was used, and what it cost.", "gateway.cli.usage:usage", _TENANTS),
     "admin-key": LazyCommand("Keys of the control-plane API.", "gateway.cli.admin_key:app", _TENANTS),
 }
