@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from gateway.admin.credentials import create_admin_credential, verify_admin_credential
 from gateway.admin.database import transaction_on
 from gateway.admin.keys import NewApiKey, create_key
-from gateway.admin.limits import LimitValues, Subject, set_limit
+from gateway.admin.limit_values import LimitValues
+from gateway.admin.limits import Subject, set_limit
 from gateway.admin.organizations import create_organization, find_organization
 from gateway.admin.scope import PLATFORM, Scope
 from gateway.admin.teams import create_team, find_team

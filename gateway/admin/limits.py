@@ -1,29 +1,30 @@
-"""Limits: how many requests and tokens per minute an organization, team, user or key may use.
+"""Limits of an organization, a team, a user or a key: requests and tokens per minute, requests at once, length of
+answers, and money per day, week and month.
 
 A rule is a row of its own per subject and model; what is not given is not limited. All rules that apply to a request
 must pass, so a narrower rule never widens a wider one.
 """
 
 import datetime as dt
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from uuid import UUID
 
 import asyncpg
 
 from gateway.admin.database import Database
 from gateway.admin.keys import find_key
+from gateway.admin.limit_values import COLUMNS, RATE_UNITS, LimitValues, budget_column
 from gateway.admin.names import checked_name
 from gateway.admin.organizations import find_organization, narrowed
 from gateway.admin.page import FIRST_PAGE, Page
 from gateway.admin.scope import Scope
 from gateway.admin.teams import find_team
 from gateway.admin.users import find_user
-from gateway.domain.principal import Level
+from gateway.domain.principal import BudgetPeriod, Level
 from gateway.errors import InvalidRequest, NotFound
+from gateway.units import PicoUsd, format_usd
 
-LIMIT_MAX = 10**12
-
-_SELECT = """
+_SELECT = f"""
     SELECT rule.id, rule.level, rule.subject_id,
         CASE rule.level
             WHEN 'organization' THEN organization.name
@@ -32,37 +33,18 @@ _SELECT = """
             ELSE (SELECT COALESCE(NULLIF(name, ''), public_id) FROM api_key WHERE api_key.id = rule.subject_id)
         END AS subject,
         rule.organization_id, organization.name AS organization, NULLIF(rule.model, '') AS model,
-        rule.requests_per_minute, rule.requests_burst, rule.tokens_per_minute, rule.tokens_burst, rule.created_at
+        {", ".join(f"rule.{column}" for column in COLUMNS)}, rule.created_at
     FROM limit_rule AS rule JOIN organization ON organization.id = rule.organization_id
     WHERE ($1::uuid IS NULL OR rule.organization_id = $1)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class LimitValues:
-    """What a rule allows; None leaves a value as it is. A burst is a bucket's capacity, by default one minute's worth.
-
-    Raises InvalidRequest unless every value is a whole number from 1 to 10^12.
-    """
-
-    requests_per_minute: int | None = None
-    requests_burst: int | None = None
-    tokens_per_minute: int | None = None
-    tokens_burst: int | None = None
-
-    def __post_init__(self) -> None:
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if value is not None and not 1 <= value <= LIMIT_MAX:
-                raise InvalidRequest(f"{one.name} must be 1 to {LIMIT_MAX:,}", param=one.name)
-
-    def __bool__(self) -> bool:
-        return any(value is not None for value in astuple(self))
+"""  # noqa: S608 - the columns are names of this package
 
 
 @dataclass(frozen=True, slots=True)
 class LimitRule:
-    """A rule as it stands. `subject` is the name of what it limits; `model` None: every model."""
+    """A rule as it stands. `subject` is the name of what it limits; `model` None: every model.
+
+    Budgets are exact amounts in US dollars, as text.
+    """
 
     id: UUID
     level: Level
@@ -75,7 +57,28 @@ class LimitRule:
     requests_burst: int | None
     tokens_per_minute: int | None
     tokens_burst: int | None
+    input_tokens_per_minute: int | None
+    input_tokens_burst: int | None
+    output_tokens_per_minute: int | None
+    output_tokens_burst: int | None
+    concurrent_requests: int | None
+    output_tokens_max: int | None
+    budget_day_usd: str | None
+    budget_week_usd: str | None
+    budget_month_usd: str | None
+    budget_stops_streams: bool
     created_at: dt.datetime
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether it bounds what may be spent in some period."""
+        return any(getattr(self, f"budget_{period}_usd") is not None for period in BudgetPeriod)
+
+
+_AMOUNTS = tuple(
+    one.name for one in fields(LimitRule) if one.name.endswith(("_per_minute", "_requests", "_max", "_usd"))
+)
+"""What a rule may allow; bursts and what happens to streams go with one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,39 +98,46 @@ async def set_limit(
 ) -> LimitRule:
     """Make or change the rule of a subject (for one model, or for all), and return it. Values not given are kept.
 
-    Raises InvalidRequest when nothing is given or a burst would stand without its rate, NotFound for the subject.
+    A rule whose last value is taken away goes with it. Raises InvalidRequest when nothing is given, a burst would stand
+    without its rate, or streams would be stopped by no budget; NotFound for the subject.
     """
-    if not values:
-        raise InvalidRequest("give at least one of requests_per_minute and tokens_per_minute")
+    given = values.given()
+    if not given:
+        raise InvalidRequest("say what to allow: give at least one limit, such as tokens_per_minute")
     if model is not None:
         checked_name(model, "model")
     organization_id, subject_id = await _resolved(db, scope, subject)
+    placeholders = ", ".join(f"${number}" for number in range(5, 5 + len(given)))
     row = await db.fetchrow(
-        """
-        INSERT INTO limit_rule (organization_id, level, subject_id, model,
-            requests_per_minute, requests_burst, tokens_per_minute, tokens_burst)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        f"""
+        INSERT INTO limit_rule (organization_id, level, subject_id, model, {", ".join(given)})
+        VALUES ($1, $2, $3, $4, {placeholders})
         ON CONFLICT (subject_id, level, model) DO UPDATE SET
-            requests_per_minute = COALESCE(EXCLUDED.requests_per_minute, limit_rule.requests_per_minute),
-            requests_burst = COALESCE(EXCLUDED.requests_burst, limit_rule.requests_burst),
-            tokens_per_minute = COALESCE(EXCLUDED.tokens_per_minute, limit_rule.tokens_per_minute),
-            tokens_burst = COALESCE(EXCLUDED.tokens_burst, limit_rule.tokens_burst)
+            {", ".join(f"{column} = EXCLUDED.{column}" for column in given)}
         RETURNING id
-        """,
+        """,  # noqa: S608 - the columns are names of this package, the rest are numbers of parameters
         organization_id,
         subject.level.value,
         subject_id,
         model or "",
-        *astuple(values),
+        *given.values(),
     )
     assert row is not None, "RETURNING returns"
-    rule = await db.fetchrow(f"{_SELECT} AND rule.id = $2", organization_id, row["id"])
-    assert rule is not None, "written in this transaction"
-    changed = _rule(rule)
-    for unit in ("requests", "tokens"):
-        if getattr(changed, f"{unit}_burst") is not None and getattr(changed, f"{unit}_per_minute") is None:
-            raise InvalidRequest(f"{unit}_burst needs {unit}_per_minute", param=f"{unit}_burst")
-    return changed
+    written = await db.fetchrow(f"{_SELECT} AND rule.id = $2", organization_id, row["id"])
+    assert written is not None, "written in this transaction"
+    rule = _rule(written)
+    _check_whole(rule, values)
+    if not any(getattr(rule, name) for name in _AMOUNTS):
+        await db.execute("DELETE FROM limit_rule WHERE organization_id = $1 AND id = $2", organization_id, rule.id)
+        return replace(rule, budget_stops_streams=False)
+    if rule.budget_stops_streams and not rule.has_budget:
+        await db.execute(
+            "UPDATE limit_rule SET budget_stops_streams = false WHERE organization_id = $1 AND id = $2",
+            organization_id,
+            rule.id,
+        )
+        return replace(rule, budget_stops_streams=False)
+    return rule
 
 
 async def clear_limit(db: Database, scope: Scope, subject: Subject, *, model: str | None = None) -> int:
@@ -196,5 +206,18 @@ async def _resolved(db: Database, scope: Scope, subject: Subject) -> tuple[UUID,
     return key.organization_id, key.id
 
 
+def _check_whole(rule: LimitRule, given: LimitValues) -> None:
+    """Raise InvalidRequest for a value without the one that it belongs to."""
+    for unit in RATE_UNITS:
+        if getattr(rule, f"{unit}_burst") is not None and getattr(rule, f"{unit}_per_minute") is None:
+            raise InvalidRequest(f"{unit}_burst needs {unit}_per_minute", param=f"{unit}_burst")
+    if given.budget_stops_streams and not rule.has_budget:
+        raise InvalidRequest("budget_stops_streams needs a budget", param="budget_stops_streams")
+
+
 def _rule(row: asyncpg.Record) -> LimitRule:
-    return LimitRule(**{**row, "level": Level(row["level"])})
+    values = dict(row)
+    for period in BudgetPeriod:
+        amount = values.pop(budget_column(period))
+        values[f"budget_{period}_usd"] = None if amount is None else format_usd(PicoUsd(int(amount)))
+    return LimitRule(**values | {"level": Level(row["level"])})

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import asyncpg
-import msgspec
 
-from gateway.domain.principal import Level, Limit, LimitUnit, Principal
+from gateway.authenticate.limit_rows import limits_of
+from gateway.domain.principal import Level, Principal
 from gateway.errors import KeyStoreUnavailable
 from gateway.storage.postgres import AWAY_ERRORS, borrowed
 
@@ -24,10 +24,7 @@ LOOKUPS_MAX = 32
 _FIND = """
 SELECT k.id, k.public_id, k.secret_hmac, k.pepper_version, k.models_allowed, k.expires_at,
        k.organization_id, o.name AS organization, k.team_id, t.name AS team, k.user_id, u.name AS "user",
-       (SELECT coalesce(json_agg(json_build_object(
-                   'level', l.level, 'subject_id', l.subject_id, 'model', l.model,
-                   'requests_per_minute', l.requests_per_minute, 'requests_burst', l.requests_burst,
-                   'tokens_per_minute', l.tokens_per_minute, 'tokens_burst', l.tokens_burst)
+       (SELECT coalesce(json_agg(to_json(l)
                    ORDER BY array_position(ARRAY['organization', 'team', 'user', 'key'], l.level), l.model), '[]')
           FROM limit_rule l
          WHERE l.organization_id = k.organization_id
@@ -55,16 +52,6 @@ class StoredKey:
     pepper_version: int
 
 
-class _LimitRow(msgspec.Struct, frozen=True):
-    level: str
-    subject_id: str
-    model: str
-    requests_per_minute: int | None
-    requests_burst: int | None
-    tokens_per_minute: int | None
-    tokens_burst: int | None
-
-
 class KeyStore:
     """Looks keys up by public id, a bounded number at once."""
 
@@ -90,6 +77,13 @@ class KeyStore:
 def _stored_key(row: asyncpg.Record) -> StoredKey:
     models = row["models_allowed"]
     expires_at = row["expires_at"]
+    subjects = {
+        Level.ORGANIZATION: row["organization_id"],
+        Level.TEAM: row["team_id"],
+        Level.USER: row["user_id"],
+        Level.KEY: row["id"],
+    }
+    limited = limits_of(row["limits"], subjects)
     principal = Principal(
         organization_id=row["organization_id"],
         organization=row["organization"],
@@ -99,27 +93,11 @@ def _stored_key(row: asyncpg.Record) -> StoredKey:
         user=row["user"],
         key_id=row["id"],
         key_public_id=row["public_id"],
-        limits=tuple(_limits(row)),
+        limits=limited.rates,
+        concurrency_limits=limited.concurrency,
+        budgets=limited.budgets,
+        output_bounds=limited.output_bounds,
         models_allowed=None if models is None else frozenset(models),
         expires_at_s=None if expires_at is None else expires_at.timestamp(),
     )
     return StoredKey(principal, row["secret_hmac"], row["pepper_version"])
-
-
-def _limits(row: asyncpg.Record) -> list[Limit]:
-    subjects = {
-        Level.ORGANIZATION: row["organization_id"],
-        Level.TEAM: row["team_id"],
-        Level.USER: row["user_id"],
-        Level.KEY: row["id"],
-    }
-    limits: list[Limit] = []
-    for rule in msgspec.json.decode(row["limits"], type=list[_LimitRow]):
-        level = Level(rule.level)
-        for unit, per_minute, burst in (
-            (LimitUnit.REQUESTS, rule.requests_per_minute, rule.requests_burst),
-            (LimitUnit.TOKENS, rule.tokens_per_minute, rule.tokens_burst),
-        ):
-            if per_minute is not None:
-                limits.append(Limit(level, subjects[level], unit, per_minute, burst or per_minute, rule.model or None))
-    return limits

@@ -5,13 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.admin.keys import CreatedKey, NewApiKey, create_key, list_keys, revoke_key
-from gateway.admin.limits import LimitValues, Subject, set_limit
+from gateway.admin.limits import Subject, set_limit
 from gateway.admin.scope import PLATFORM
 from gateway.admin.times import parse_lifetime
 from gateway.cli.connect import control
-from gateway.cli.options import ExpiresIn, Json, Organization, PostgresDsn, RequestsPerMinute, TokensPerMinute
+from gateway.cli.limit_options import (
+    BudgetUsd,
+    ConcurrentRequests,
+    InputTokensPerMinute,
+    MaxOutputTokens,
+    OutputTokensPerMinute,
+    Period,
+    RequestsPerMinute,
+    StopsStreams,
+    TokensPerMinute,
+    limit_values,
+)
+from gateway.cli.options import ExpiresIn, Json, Organization, PostgresDsn
 from gateway.cli.output import answer, answer_new_key, answer_rows
 from gateway.domain.principal import Level
+from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from gateway.admin.database import Database
@@ -25,6 +38,9 @@ _User = Annotated[
 ]
 _Models = Annotated[
     str | None, typer.Option("--models", metavar="A,B", help="The only models that it may use. Default: all.")
+]
+_Model = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Let the limits given here be of this model alone.")
 ]
 _Name = Annotated[str, typer.Option("--name", help="What it is for, as people will see it in lists.")]
 
@@ -40,6 +56,14 @@ def create(
     expires_in: ExpiresIn = None,
     requests_per_minute: RequestsPerMinute = None,
     tokens_per_minute: TokensPerMinute = None,
+    input_tokens_per_minute: InputTokensPerMinute = None,
+    output_tokens_per_minute: OutputTokensPerMinute = None,
+    concurrent_requests: ConcurrentRequests = None,
+    max_output_tokens: MaxOutputTokens = None,
+    budget_usd: BudgetUsd = None,
+    budget_period: Period = None,
+    budget_stops_streams: StopsStreams = None,
+    model: _Model = None,
     as_json: Json = False,
     postgres_dsn: PostgresDsn = None,
 ) -> None:
@@ -52,13 +76,25 @@ def create(
         models=None if models is None else tuple(model.strip() for model in models.split(",")),
         expires_in=None if expires_in is None else parse_lifetime(expires_in, "--expires-in"),
     )
-    limits = LimitValues(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+    limits = limit_values(
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+        input_tokens_per_minute=input_tokens_per_minute,
+        output_tokens_per_minute=output_tokens_per_minute,
+        concurrent_requests=concurrent_requests,
+        output_tokens_max=max_output_tokens,
+        budget_usd=budget_usd,
+        budget_period=budget_period,
+        budget_stops_streams=budget_stops_streams,
+    )
+    if model is not None and not limits:
+        raise InvalidRequest("--model says which model the limits are of: give one, such as --tokens-per-minute")
     to = control(postgres_dsn)
 
     async def make(db: "Database") -> CreatedKey:
         made = await create_key(db, PLATFORM, to.peppers, wanted)
         if limits:
-            await set_limit(db, PLATFORM, Subject(Level.KEY, str(made.about.id)), limits)
+            await set_limit(db, PLATFORM, Subject(Level.KEY, str(made.about.id)), limits, model=model)
         return made
 
     made = to.run(make)

@@ -1,19 +1,33 @@
-"""`penstock limit`: requests and tokens per minute of an organization, a team, a user or a key."""
+"""`penstock limit`: what an organization, a team, a user or a key may use, and spend."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from gateway.admin.limits import LimitRule, LimitValues, Subject, clear_limit, list_limits, set_limit
+from gateway.admin.limits import LimitRule, Subject, clear_limit, list_limits, set_limit
 from gateway.admin.scope import PLATFORM
 from gateway.cli.connect import control
-from gateway.cli.options import Json, Organization, PostgresDsn, RequestsPerMinute, TokensPerMinute
-from gateway.cli.output import answer, answer_rows, shown
+from gateway.cli.limit_options import (
+    BudgetUsd,
+    ConcurrentRequests,
+    InputTokensPerMinute,
+    MaxOutputTokens,
+    OutputTokensPerMinute,
+    Period,
+    RequestsPerMinute,
+    StopsStreams,
+    TokensPerMinute,
+    allowed,
+    limit_values,
+)
+from gateway.cli.options import Json, Organization, PostgresDsn
+from gateway.cli.output import answer, emit_json, emit_table
 from gateway.domain.principal import TENANT_LEVELS, Level
 from gateway.errors import InvalidRequest
 
 app = typer.Typer(
-    help="Requests and tokens per minute, at four levels; all that apply must pass.",
+    help="Requests, tokens, concurrency and budgets, at four levels; all that apply must pass.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -22,24 +36,28 @@ _Team = Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Limit
 _User = Annotated[str | None, typer.Option("--user", metavar="USER", help="Limit a user: id, or name with --org.")]
 _Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Limit a key, by its id.")]
 _Model = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Only for this model of penstock.yaml.")]
-_RequestsBurst = Annotated[
-    int | None,
-    typer.Option("--requests-burst", metavar="N", help="How many at once. Default: a minute's worth."),
-]
-_TokensBurst = Annotated[
-    int | None, typer.Option("--tokens-burst", metavar="N", help="How many at once. Default: a minute's worth.")
-]
 
-_COLUMNS = {
-    "organization": "organization",
-    "level": "level",
-    "subject": "subject",
-    "model": "model",
-    "requests/min": "requests_per_minute",
-    "requests burst": "requests_burst",
-    "tokens/min": "tokens_per_minute",
-    "tokens burst": "tokens_burst",
-}
+
+def _burst(name: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(name, metavar="N", help="At once. Default: a minute's worth.")
+    return option
+
+
+_RequestsBurst = Annotated[str | None, _burst("--requests-burst")]
+_TokensBurst = Annotated[str | None, _burst("--tokens-burst")]
+_InputTokensBurst = Annotated[str | None, _burst("--input-tokens-burst")]
+_OutputTokensBurst = Annotated[str | None, _burst("--output-tokens-burst")]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A rule as people see it in a list."""
+
+    organization: str
+    level: Level
+    subject: str
+    model: str | None
+    allows: str
 
 
 @app.command("set")
@@ -52,14 +70,40 @@ def set_(
     model: _Model = None,
     requests_per_minute: RequestsPerMinute = None,
     tokens_per_minute: TokensPerMinute = None,
+    input_tokens_per_minute: InputTokensPerMinute = None,
+    output_tokens_per_minute: OutputTokensPerMinute = None,
     requests_burst: _RequestsBurst = None,
     tokens_burst: _TokensBurst = None,
+    input_tokens_burst: _InputTokensBurst = None,
+    output_tokens_burst: _OutputTokensBurst = None,
+    concurrent_requests: ConcurrentRequests = None,
+    max_output_tokens: MaxOutputTokens = None,
+    budget_usd: BudgetUsd = None,
+    budget_period: Period = None,
+    budget_stops_streams: StopsStreams = None,
     as_json: Json = False,
     postgres_dsn: PostgresDsn = None,
 ) -> None:
-    """Set a limit: on an organization with --org alone, else on the team, user or key. What is not given stays."""
-    values = LimitValues(requests_per_minute, requests_burst, tokens_per_minute, tokens_burst)
-    subject = _subject(org, team, user, key)
+    """Set limits: on an organization with --org alone, else on the team, user or key.
+
+    What is not given stays; `none` takes a value away.
+    """
+    values = limit_values(
+        requests_per_minute=requests_per_minute,
+        requests_burst=requests_burst,
+        tokens_per_minute=tokens_per_minute,
+        tokens_burst=tokens_burst,
+        input_tokens_per_minute=input_tokens_per_minute,
+        input_tokens_burst=input_tokens_burst,
+        output_tokens_per_minute=output_tokens_per_minute,
+        output_tokens_burst=output_tokens_burst,
+        concurrent_requests=concurrent_requests,
+        output_tokens_max=max_output_tokens,
+        budget_usd=budget_usd,
+        budget_period=budget_period,
+        budget_stops_streams=budget_stops_streams,
+    )
+    subject = _subject(org, team, user, key, model=model)
     rule = control(postgres_dsn).run(lambda db: set_limit(db, PLATFORM, subject, values, model=model))
     answer(rule, _sentence(rule), as_json=as_json)
 
@@ -70,8 +114,12 @@ def list_(*, org: Organization = None, as_json: Json = False, postgres_dsn: Post
     found = control(postgres_dsn).every(lambda db, page: list_limits(db, PLATFORM, page, organization=org))
     order = TENANT_LEVELS
     found.sort(key=lambda rule: (rule.organization, order.index(rule.level), rule.subject, rule.model or ""))
-    empty = "no limits; set one with: penstock limit set --org ORG --tokens-per-minute N"
-    answer_rows(found, _COLUMNS, empty=empty, as_json=as_json)
+    if as_json:
+        emit_json(found)
+        return
+    lines = [_Line(rule.organization, rule.level, rule.subject, rule.model, "; ".join(allowed(rule))) for rule in found]
+    columns = {name: name for name in ("organization", "level", "subject", "model", "allows")}
+    emit_table(columns, lines, empty="no limits; set one with: penstock limit set --org ORG --tokens-per-minute N")
 
 
 @app.command()
@@ -86,12 +134,12 @@ def clear(
     postgres_dsn: PostgresDsn = None,
 ) -> None:
     """Remove the limit that `set` with the same --org, --team, --user, --key and --model made."""
-    subject = _subject(org, team, user, key)
+    subject = _subject(org, team, user, key, model=model)
     removed = control(postgres_dsn).run(lambda db: clear_limit(db, PLATFORM, subject, model=model))
     answer({"removed": removed}, "the limit is removed" if removed else "there was no such limit", as_json=as_json)
 
 
-def _subject(org: str | None, team: str | None, user: str | None, key: str | None) -> Subject:
+def _subject(org: str | None, team: str | None, user: str | None, key: str | None, *, model: str | None) -> Subject:
     """Return what is meant: `--org` alone is the organization, beside another it only tells equal names apart."""
     given = [
         (level, reference)
@@ -102,16 +150,19 @@ def _subject(org: str | None, team: str | None, user: str | None, key: str | Non
         raise InvalidRequest("give only one of --team, --user and --key")
     if given:
         return Subject(*given[0], organization=org)
+    if org is None and model is not None:
+        raise InvalidRequest(
+            "say whose use of the model to limit: --org, --team, --user or --key;"
+            f" limits over all tenants are in penstock.yaml, under models.{model}.limits"
+        )
     if org is None:
         raise InvalidRequest("say what to limit: --org, --team, --user or --key")
     return Subject(Level.ORGANIZATION, org)
 
 
 def _sentence(rule: LimitRule) -> str:
-    amounts = ", ".join(
-        f"{shown(value)} {unit} a minute"
-        for unit, value in (("requests", rule.requests_per_minute), ("tokens", rule.tokens_per_minute))
-        if value is not None
-    )
     narrowed = f" for model {rule.model}" if rule.model else ""
+    amounts = ", ".join(allowed(rule))
+    if not amounts:
+        return f"{rule.level} {rule.subject}{narrowed} has no limit left here"
     return f"{rule.level} {rule.subject}{narrowed} may use {amounts}"

@@ -27,10 +27,3 @@ ExpiresIn: TypeAlias = Annotated[
     str | None,
     typer.Option("--expires-in", metavar="30d", help="How long it is valid: 30d, 12h. Default: until it is revoked."),
 ]
-
-RequestsPerMinute: TypeAlias = Annotated[
-    int | None, typer.Option("--requests-per-minute", metavar="N", help="How many requests a minute.")
-]
-TokensPerMinute: TypeAlias = Annotated[
-    int | None, typer.Option("--tokens-per-minute", metavar="N", help="How many tokens a minute, prompt and output.")
-]

@@ -1,6 +1,6 @@
-"""Prices as people write them, into exact integers: decimal text in, pico-USD out, no binary float between.
+"""Prices and budgets as people write them, into exact integers: decimal text in, pico-USD out, no binary float between.
 
-A price that cannot be held exactly is an error, never rounded.
+An amount that cannot be held exactly is an error, never rounded.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from gateway.units import PicoUsd
 USD_MAX = 1_000_000
 """Largest price accepted, per million tokens or per request: more is a slip of units, not a price."""
 
+BUDGET_USD_MAX = 5_000_000
+"""Largest budget accepted: in nano-USD, as Redis counts it, twice this is still exact in a double of 53 bits."""
+
 _DECIMAL = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.(?P<fraction>[0-9]{1,40}))?")
 
 
-def _scaled(text: object, digits: int, finest: str) -> PicoUsd:
+def _scaled(text: object, digits: int, finest: str, usd_max: int = USD_MAX) -> PicoUsd:
     """Return the decimal in `text` times 10 ** `digits`, exact."""
     match = _DECIMAL.fullmatch(text) if isinstance(text, str) else None
     if match is None:
@@ -24,8 +27,8 @@ def _scaled(text: object, digits: int, finest: str) -> PicoUsd:
     if len(fraction) > digits:
         raise ValueError(f"is finer than {finest}, the smallest unit of money kept")
     amount = int(match["whole"]) * 10**digits + int(fraction.ljust(digits, "0") or 0)
-    if amount > USD_MAX * 10**digits:
-        raise ValueError(f"must be at most {USD_MAX} USD")
+    if amount > usd_max * 10**digits:
+        raise ValueError(f"must be at most {usd_max} USD")
     return PicoUsd(amount)
 
 
@@ -41,3 +44,8 @@ def per_token(text: object) -> PicoUsd:
 def per_request(text: object) -> PicoUsd:
     """Return a price in USD per request in pico-USD. Raises ValueError as `per_token` does, below 10^-12 USD."""
     return _scaled(text, 12, "0.000000000001 USD per request")
+
+
+def budget(text: object) -> PicoUsd:
+    """Return an amount in USD in pico-USD. Raises ValueError as `per_token` does, below 10^-9 USD (nano-USD)."""
+    return PicoUsd(_scaled(text, 9, "0.000000001 USD", BUDGET_USD_MAX) * 1000)

@@ -17,7 +17,8 @@ from gateway.admin.credentials import (
 )
 from gateway.admin.database import Database, transaction_on
 from gateway.admin.keys import CreatedKey, NewApiKey, create_key, find_key, list_keys, revoke_key
-from gateway.admin.limits import LimitValues, Subject, clear_limit, list_limits, set_limit
+from gateway.admin.limit_values import LimitValues
+from gateway.admin.limits import Subject, clear_limit, list_limits, set_limit
 from gateway.admin.organizations import create_organization, list_organizations
 from gateway.admin.scope import PLATFORM, Scope
 from gateway.admin.teams import create_team, list_teams

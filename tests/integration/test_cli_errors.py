@@ -45,7 +45,7 @@ def test_a_failure_is_one_line_and_exit_code_1(penstock: Penstock) -> None:
         (["key", "create", "--team", "core", "--expires-in", "-1d"], "--expires-in must look like 30d, 12h or 90m"),
         (["key", "create", "--team", "core", "--expires-in", "0d"], "--expires-in is shorter than a minute"),
         (["key", "create", "--team", "core", "--models", ""], "models must not be empty"),
-        (["limit", "set", "--org", "acme"], "give at least one of requests_per_minute and tokens_per_minute"),
+        (["limit", "set", "--org", "acme"], "say what to allow: give at least one limit"),
         (["limit", "set", "--tokens-per-minute", "5"], "say what to limit: --org, --team, --user or --key"),
         (["limit", "set", "--team", "a", "--user", "b", "--tokens-per-minute", "5"], "only one of"),
         (["limit", "set", "--org", "acme", "--tokens-per-minute", "0"], "must be 1 to"),

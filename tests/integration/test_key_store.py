@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.authenticate.key_store import KeyStore
-from gateway.domain.principal import TENANT_LEVELS, Level, Limit, LimitUnit
+from gateway.domain.principal import (
+    TENANT_LEVELS,
+    Budget,
+    BudgetPeriod,
+    ConcurrencyLimit,
+    Level,
+    Limit,
+    LimitUnit,
+    OutputBound,
+)
 from gateway.errors import KeyStoreUnavailable
 from gateway.storage.postgres import open_pool
+from gateway.units import PicoUsd
 from tests.support.postgres import ask
 from tests.support.tenants import NO_PEPPERS, Tenant, make_tenant
 
@@ -87,6 +97,38 @@ async def test_limits_of_all_levels_come_widest_first(store: KeyStore, postgres_
         Limit(Level.USER, user, LimitUnit.TOKENS, 4, 400),
         Limit(Level.KEY, key, LimitUnit.REQUESTS, 5, 5),
     )
+
+
+async def test_every_kind_of_limit_is_read(store: KeyStore, postgres_dsn: str) -> None:
+    tenant = make_tenant(postgres_dsn)
+    largest = PicoUsd(5_000_000 * 10**12)
+    tenant.limit(Level.KEY, input_tokens_per_minute=7, output_tokens_per_minute=8, output_tokens_burst=80)
+    tenant.limit(Level.KEY, model="m", concurrent_requests=2, output_tokens_max=99, budget_day_pico_usd=PicoUsd(0))
+    tenant.limit(
+        Level.ORGANIZATION,
+        budget_week_pico_usd=PicoUsd(1000),
+        budget_month_pico_usd=largest,
+        budget_stops_streams=True,
+        concurrent_requests=30,
+        output_tokens_max=500,
+    )
+    stored = await store.find(tenant.key_public_id)
+    assert stored is not None
+    principal, organization, key = stored.principal, tenant.organization_id, tenant.key_id
+    assert principal.limits == (
+        Limit(Level.KEY, key, LimitUnit.INPUT_TOKENS, 7, 7),
+        Limit(Level.KEY, key, LimitUnit.OUTPUT_TOKENS, 8, 80),
+    )
+    assert principal.concurrency_limits == (
+        ConcurrencyLimit(Level.ORGANIZATION, organization, 30),
+        ConcurrencyLimit(Level.KEY, key, 2, "m"),
+    )
+    assert principal.budgets == (
+        Budget(Level.ORGANIZATION, organization, BudgetPeriod.WEEK, PicoUsd(1000), stops_streams=True),
+        Budget(Level.ORGANIZATION, organization, BudgetPeriod.MONTH, largest, stops_streams=True),
+        Budget(Level.KEY, key, BudgetPeriod.DAY, PicoUsd(0), model="m"),
+    )
+    assert principal.output_bounds == (OutputBound(500), OutputBound(99, "m"))
 
 
 @pytest.mark.parametrize(

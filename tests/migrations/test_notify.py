@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.admin.limit_values import COLUMNS
 from tests.support.postgres import connected
 
 if TYPE_CHECKING:
@@ -96,6 +97,18 @@ async def test_every_change_of_a_row_is_told(postgres_dsn: str, table: str) -> N
                 if number == 0:
                     organization = await writer.fetchval("SELECT id FROM organization")
                 assert await next_message() == PAYLOADS.get(table, f"organization {organization}")
+
+
+async def test_every_value_of_a_limit_is_told(postgres_dsn: str) -> None:
+    async with connected(postgres_dsn) as writer:
+        for made in ("organization", "team", "limit_rule"):
+            await writer.execute(CHANGES[made][0])
+        organization = await writer.fetchval("SELECT id FROM organization")
+        async with listening(postgres_dsn) as next_message:
+            for column in COLUMNS:
+                value = "true" if column == "budget_stops_streams" else "5"
+                await writer.execute(f"UPDATE limit_rule SET {column} = {value}")  # noqa: S608 - names of the table itself
+                assert await next_message() == f"organization {organization}", column
 
 
 async def test_a_change_that_is_taken_back_is_not_told(postgres_dsn: str) -> None:

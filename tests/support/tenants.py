@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from gateway.admin.database import transaction_on
 from gateway.admin.keys import NewApiKey, create_key, revoke_key
-from gateway.admin.limits import LimitValues, Subject, set_limit
+from gateway.admin.limit_values import LimitValues
+from gateway.admin.limits import Subject, set_limit
 from gateway.admin.organizations import create_organization
 from gateway.admin.scope import PLATFORM
 from gateway.admin.teams import create_team
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
+    from gateway.admin.limit_values import Count
     from tests.support.gateway import GatewayProcess
 
 NO_PEPPERS = Peppers.parse("")
@@ -52,9 +54,9 @@ class Tenant:
             Level.KEY: self.key_id,
         }[level]
 
-    def limit(self, level: Level, *, model: str | None = None, **values: int) -> None:
-        """Set limits at a level: `requests_per_minute`, `tokens_per_minute`, `requests_burst`, `tokens_burst`."""
-        run_blocking(_limit(self.dsn, Subject(level, str(self.id_of(level))), LimitValues(**values), model))
+    def limit(self, level: Level, *, model: str | None = None, **values: Count) -> None:
+        """Set limits at a level by the names that LimitValues has for them, such as `requests_per_minute`."""
+        run_blocking(_limit(self.dsn, Subject(level, str(self.id_of(level))), LimitValues.of(values), model))
 
     def revoke(self) -> None:
         """Revoke the key."""
@@ -64,10 +66,10 @@ class Tenant:
 def make_tenant(
     dsn: str,
     *,
-    limits: Mapping[Level, Mapping[str, int]] | None = None,
+    limits: Mapping[Level, Mapping[str, Count]] | None = None,
     models: Sequence[str] | None = None,
     expires_in: dt.timedelta | None = None,
-    **key_limits: int,
+    **key_limits: Count,
 ) -> Tenant:
     """Make a tenant with random names.
 
@@ -99,7 +101,7 @@ def make_tenant_heard_of(gateway: GatewayProcess, dsn: str) -> Tenant:
 
 async def _make(
     dsn: str,
-    limits: Mapping[Level, Mapping[str, int]],
+    limits: Mapping[Level, Mapping[str, Count]],
     models: Sequence[str] | None,
     expires_in: dt.timedelta | None,
 ) -> Tenant:
@@ -130,7 +132,7 @@ async def _make(
         )
         for level, values in limits.items():
             if values:
-                await set_limit(db, PLATFORM, Subject(level, str(tenant.id_of(level))), LimitValues(**values))
+                await set_limit(db, PLATFORM, Subject(level, str(tenant.id_of(level))), LimitValues.of(values))
     return tenant
 
 

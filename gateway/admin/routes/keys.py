@@ -7,17 +7,22 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
 from gateway.admin.keys import ApiKey, NewApiKey, create_key, list_keys, revoke_key
-from gateway.admin.limits import LimitValues, Subject, set_limit
+from gateway.admin.limits import Subject, set_limit
 from gateway.admin.names import MODELS_MAX
-from gateway.admin.routes.context import ControlDep, Listing, OrganizationQuery, PageDep, Reference, ScopeDep, Wanted
+from gateway.admin.routes.context import ControlDep, Listing, OrganizationQuery, PageDep, Reference, ScopeDep
+from gateway.admin.routes.limit_fields import WantedLimits
 from gateway.admin.times import parse_lifetime
 from gateway.domain.principal import Level
+from gateway.errors import InvalidRequest
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 
 
-class NewKey(Wanted):
-    """What a key is made of. `user` null: a service key. `models` null: every model. `expires_in` like 30d, 12h."""
+class NewKey(WantedLimits):
+    """What a key is made of. `user` null: a service key. `models` null: every model. `expires_in` like 30d, 12h.
+
+    The limits given are of the one model `limits_model`, or of all.
+    """
 
     team: Reference
     organization: Reference | None = None
@@ -25,8 +30,7 @@ class NewKey(Wanted):
     name: str = ""
     models: Annotated[list[str], Field(max_length=MODELS_MAX)] | None = None
     expires_in: Annotated[str, Field(max_length=20)] | None = None
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
+    limits_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,13 @@ async def create(control: ControlDep, scope: ScopeDep, wanted: NewKey) -> Create
         models=None if wanted.models is None else tuple(wanted.models),
         expires_in=None if wanted.expires_in is None else parse_lifetime(wanted.expires_in),
     )
-    limits = LimitValues(requests_per_minute=wanted.requests_per_minute, tokens_per_minute=wanted.tokens_per_minute)
+    limits = wanted.values()
+    if wanted.limits_model is not None and not limits:
+        raise InvalidRequest("limits_model needs a limit, such as tokens_per_minute", param="limits_model")
     async with control.transaction() as db:
         made = await create_key(db, scope, control.peppers, new)
         if limits:
-            await set_limit(db, scope, Subject(Level.KEY, str(made.about.id)), limits)
+            await set_limit(db, scope, Subject(Level.KEY, str(made.about.id)), limits, model=wanted.limits_model)
     return CreatedKeyShown(**asdict(made.about), key=made.key)
 
 

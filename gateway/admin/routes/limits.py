@@ -5,24 +5,21 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from gateway.admin.limits import LimitRule, LimitValues, Subject, clear_limit, list_limits, set_limit
-from gateway.admin.routes.context import ControlDep, Listing, OrganizationQuery, PageDep, Reference, ScopeDep, Wanted
+from gateway.admin.limits import LimitRule, Subject, clear_limit, list_limits, set_limit
+from gateway.admin.routes.context import ControlDep, Listing, OrganizationQuery, PageDep, Reference, ScopeDep
+from gateway.admin.routes.limit_fields import WantedLimits
 from gateway.domain.principal import Level
 
 router = APIRouter(prefix="/limits", tags=["limits"])
 
 
-class NewLimit(Wanted):
+class NewLimit(WantedLimits):
     """A limit on a subject (id or name) at a level, for one model or for all. Values not given are kept."""
 
     level: Annotated[Level, Field(strict=False)]
     subject: Reference
     organization: Reference | None = None
     model: str | None = None
-    requests_per_minute: int | None = None
-    requests_burst: int | None = None
-    tokens_per_minute: int | None = None
-    tokens_burst: int | None = None
 
 
 class Removed(BaseModel):
@@ -43,9 +40,7 @@ async def index(
 @router.post("", operation_id="set_limit")
 async def set_(control: ControlDep, scope: ScopeDep, wanted: NewLimit) -> LimitRule:
     """Make or change a limit."""
-    values = LimitValues(
-        wanted.requests_per_minute, wanted.requests_burst, wanted.tokens_per_minute, wanted.tokens_burst
-    )
+    values = wanted.values()
     subject = Subject(wanted.level, wanted.subject, wanted.organization)
     async with control.transaction() as db:
         return await set_limit(db, scope, subject, values, model=wanted.model)

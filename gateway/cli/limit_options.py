@@ -1,0 +1,104 @@
+"""Options that say what is allowed, shared by `key create` and `limit set`, and how a rule is told to people.
+
+`none` in the place of a number takes the value away.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+
+import typer
+
+from gateway.admin.limit_values import REMOVED, Count, LimitValues, budget_amount, budget_column
+from gateway.cli.output import shown
+from gateway.domain.principal import BudgetPeriod
+from gateway.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from gateway.admin.limits import LimitRule
+
+NONE: Final = "none"
+
+RequestsPerMinute: TypeAlias = Annotated[
+    str | None, typer.Option("--requests-per-minute", metavar="N", help="How many requests a minute.")
+]
+TokensPerMinute: TypeAlias = Annotated[
+    str | None, typer.Option("--tokens-per-minute", metavar="N", help="How many tokens a minute, prompt and output.")
+]
+InputTokensPerMinute: TypeAlias = Annotated[
+    str | None, typer.Option("--input-tokens-per-minute", metavar="N", help="How many tokens of prompts a minute.")
+]
+OutputTokensPerMinute: TypeAlias = Annotated[
+    str | None, typer.Option("--output-tokens-per-minute", metavar="N", help="How many generated tokens a minute.")
+]
+ConcurrentRequests: TypeAlias = Annotated[
+    str | None, typer.Option("--concurrent-requests", metavar="N", help="How many requests at once.")
+]
+MaxOutputTokens: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--max-output-tokens", metavar="N", help="How many tokens one answer may have: it is cut there."),
+]
+BudgetUsd: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--budget-usd", metavar="USD", help="How much may be spent in each --budget-period, such as 25.50."),
+]
+Period: TypeAlias = Annotated[
+    BudgetPeriod | None,
+    typer.Option("--budget-period", help="From midnight UTC, Monday, or the first of the month; one budget for each."),
+]
+StopsStreams: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--budget-stops-streams/--no-budget-stops-streams",
+        help="Begin streams as long as anything is left, and stop them when it is spent. Default: begin only what is"
+        " covered whole.",
+    ),
+]
+
+
+def limit_values(
+    *,
+    budget_usd: str | None,
+    budget_period: BudgetPeriod | None,
+    budget_stops_streams: bool | None,
+    **counts: str | None,
+) -> LimitValues:
+    """Return what options say; `counts` are those of LimitValues. Raises InvalidRequest for what is no number."""
+    if budget_usd is not None and budget_period is None:
+        raise InvalidRequest("--budget-usd needs --budget-period day, week or month")
+    if budget_period is not None and budget_usd is None:
+        raise InvalidRequest(f"--budget-period needs --budget-usd (or '--budget-usd {NONE}' to take a budget away)")
+    values = {name: _count(name, text) for name, text in counts.items()}
+    if budget_usd is not None and budget_period is not None:
+        removed = budget_usd.strip().lower() == NONE
+        values[budget_column(budget_period)] = REMOVED if removed else budget_amount(budget_usd, "--budget-usd")
+    return LimitValues.of(values | {"budget_stops_streams": budget_stops_streams})
+
+
+def _count(name: str, text: str | None) -> Count:
+    if text is None:
+        return None
+    if text.strip().lower() == NONE:
+        return REMOVED
+    try:
+        return int(text)
+    except ValueError:
+        option = "--max-output-tokens" if name == "output_tokens_max" else f"--{name.replace('_', '-')}"
+        raise InvalidRequest(f"'{option}' must be a whole number, or '{NONE}' to take the limit away") from None
+
+
+def allowed(rule: "LimitRule") -> list[str]:
+    """Return what a rule allows, one text for each value: `1,000 tokens a minute`, `10 USD a month`."""
+    texts: list[str] = []
+    for unit in ("requests", "tokens", "input_tokens", "output_tokens"):
+        rate, burst = getattr(rule, f"{unit}_per_minute"), getattr(rule, f"{unit}_burst")
+        if rate is not None:
+            at_once = "" if burst is None else f" ({shown(burst)} at once)"
+            texts.append(f"{shown(rate)} {unit.replace('_', ' ')} a minute{at_once}")
+    if rule.concurrent_requests is not None:
+        texts.append(f"{shown(rule.concurrent_requests)} concurrent requests")
+    if rule.output_tokens_max is not None:
+        texts.append(f"{shown(rule.output_tokens_max)} tokens an answer")
+    for period in BudgetPeriod:
+        amount = getattr(rule, f"budget_{period}_usd")
+        if amount is not None:
+            texts.append(f"{amount} USD a {period}{', stopping streams' if rule.budget_stops_streams else ''}")
+    return texts
