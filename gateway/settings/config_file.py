@@ -19,6 +19,7 @@ from gateway.domain.config import (
     EngineKind,
     GatewayConfig,
     ModelConfig,
+    ModelLimits,
     PoolConfig,
     Price,
     Timeouts,
@@ -135,6 +136,7 @@ def _model(name: str, entry: ModelEntry) -> ModelConfig:
         weights=TokenWeights(**entry.weights.model_dump()),
         capabilities=Capabilities(**entry.capabilities.model_dump()),
         media_hosts=entry.media_hosts,
+        limits=ModelLimits(**entry.limits.model_dump()),
     )
 
 

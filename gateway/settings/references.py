@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 from gateway.domain.config import EngineKind
 from gateway.settings.problems import ConfigProblem, did_you_mean, printable
+from gateway.settings.schema import LimitsEntry
 from gateway.settings.yaml_tree import Tree, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_RATES = frozenset(name for name in LimitsEntry.model_fields if name.endswith("_per_minute"))
 
 
 def reference_problems(root: Tree) -> Iterator[ConfigProblem]:
@@ -27,6 +31,7 @@ def reference_problems(root: Tree) -> Iterator[ConfigProblem]:
         yield from _pool_references(joined("models", name), model, known)
         yield from _upstream_problems(joined("models", name), name, model, translated)
         yield from _token_bounds(joined("models", name), model)
+        yield from _bursts_alone(joined("models", name), model)
     if models:
         yield from _name_clashes(models)
 
@@ -105,6 +110,15 @@ def _token_bounds(path: str, model: Tree) -> Iterator[ConfigProblem]:
         return  # the schema says so
     if not fits:
         yield _at(output, f"{path}.output", "must not be larger than context")
+
+
+def _bursts_alone(path: str, model: Tree) -> Iterator[ConfigProblem]:
+    """Yield bursts of rates that are not given: they would limit nothing."""
+    limits = model.child("limits")
+    for name, burst in limits.items() if limits else ():
+        rate = f"{name.removesuffix('_burst')}_per_minute"
+        if limits and name.endswith("_burst") and rate in _RATES and limits.child(rate) is None:
+            yield ConfigProblem(burst.key_line, burst.key_column, f"{path}.limits.{name}", f"needs {rate}")
 
 
 def _name_clashes(models: Tree) -> Iterator[ConfigProblem]:

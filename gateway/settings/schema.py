@@ -23,6 +23,8 @@ HEADERS_MAX = 32
 MEDIA_HOSTS_MAX = 100
 TOKENS_MAX = 100_000_000
 TIMEOUT_S_MAX = 86_400
+RATE_MAX = 10**12
+CONCURRENT_REQUESTS_MAX = 1_000_000
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
@@ -132,6 +134,7 @@ RequestRate = Annotated[PicoUsd, BeforeValidator(rates.per_request)]
 Weight = Annotated[float, Field(ge=0, le=1000)]
 Seconds = Annotated[float, Field(ge=0.001, le=TIMEOUT_S_MAX)]
 Tokens = Annotated[int, Field(ge=1, le=TOKENS_MAX)]
+Rate = Annotated[int, Field(ge=1, le=RATE_MAX)]
 
 
 class Entry(BaseModel):
@@ -199,6 +202,20 @@ class WeightsEntry(Entry):
     output: Weight = 1.0
 
 
+class LimitsEntry(Entry):
+    """`limits:` of a model, over all tenants together. A burst is how much at once, by default one minute's worth."""
+
+    requests_per_minute: Rate | None = None
+    requests_burst: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    tokens_burst: Rate | None = None
+    input_tokens_per_minute: Rate | None = None
+    input_tokens_burst: Rate | None = None
+    output_tokens_per_minute: Rate | None = None
+    output_tokens_burst: Rate | None = None
+    concurrent_requests: Annotated[int, Field(ge=1, le=CONCURRENT_REQUESTS_MAX)] | None = None
+
+
 class CapabilitiesEntry(Entry):
     """`capabilities:` of a model, for the model list and generated client configurations."""
 
@@ -221,6 +238,7 @@ class ModelEntry(Entry):
     output: Tokens | None = None
     price: PriceEntry | None = None
     weights: WeightsEntry = WeightsEntry()
+    limits: LimitsEntry = LimitsEntry()
     capabilities: CapabilitiesEntry = CapabilitiesEntry()
     media_hosts: Annotated[tuple[MediaHost, ...], Field(max_length=MEDIA_HOSTS_MAX)] = ()
 

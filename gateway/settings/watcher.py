@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from gateway.domain.config import GatewayConfig, Timeouts
 
-POLL_INTERVAL_S = 0.5
+POLL_INTERVAL_S = 0.3
+"""A change is in force after two intervals at most, and the time that reading takes: within a second."""
 
 Fingerprint = dict[Path, tuple[int, ...] | None]
 

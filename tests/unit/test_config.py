@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.domain.config import Capabilities, EngineKind, Price, Timeouts, TokenWeights
+from gateway.domain.config import Capabilities, EngineKind, ModelLimits, Price, Timeouts, TokenWeights
 from gateway.settings import ConfigFileError, load_config, parse_config
 from gateway.units import PicoUsd
 
@@ -53,6 +53,7 @@ models:
     aliases: [default, gpt-4o]
     price: {input: 1, output: 2.50, request: 0.000001}
     weights: {cached_input: 0.1, output: 2}
+    limits: {requests_per_minute: 6000, tokens_per_minute: 1000000, tokens_burst: 2000000, concurrent_requests: 64}
     capabilities: {reasoning: true, tools: no}
   plain: {pool: quiet}
 settings:
@@ -70,6 +71,7 @@ def test_the_smallest_form() -> None:
     assert (qwen.upstream, qwen.context_tokens, qwen.output_tokens) == ("Qwen/Qwen3-Coder", 262144, 65536)
     assert qwen.price == Price(*map(PicoUsd, (200_000, 20_000, 800_000, 800_000, 0)))
     assert qwen.weights == TokenWeights(1, 1, 1)
+    assert qwen.limits == ModelLimits()
     assert qwen.capabilities == Capabilities(tools=True, reasoning=False, images=False)
 
 
@@ -93,6 +95,9 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     assert big.upstream == "big"
     assert big.price == Price(*map(PicoUsd, (1_000_000, 1_000_000, 2_500_000, 2_500_000, 1_000_000)))
     assert big.weights == TokenWeights(1, 0.1, 2)
+    assert big.limits == ModelLimits(
+        requests_per_minute=6000, tokens_per_minute=1_000_000, tokens_burst=2_000_000, concurrent_requests=64
+    )
     assert big.capabilities == Capabilities(tools=False, reasoning=True, images=False)
     assert config.models["plain"].price is None
 

@@ -151,6 +151,25 @@ def test_an_alias_bomb_is_bounded() -> None:
         (model("upstream: ''"), ["5:15: models.m.upstream: must not be empty"]),
         (model("weights: {output: -1}"), ["5:23: models.m.weights.output: must be at least 0"]),
         (model("capabilities: {tools: maybe}"), ["5:27: models.m.capabilities.tools: must be true or false"]),
+        (model("limits: 3"), ["5:13: models.m.limits: must be a mapping of keys to values"]),
+        (model("limits: {tokens_per_minute: 0}"), ["5:33: models.m.limits.tokens_per_minute: must be at least 1"]),
+        (
+            model("limits: {tokens_per_minute: 9e99}"),
+            ["5:33: models.m.limits.tokens_per_minute: must be a whole number"],
+        ),
+        (
+            model("limits: {concurrent_requests: 1000001}"),
+            ["5:35: models.m.limits.concurrent_requests: must be at most"],
+        ),
+        (
+            model("limits: {output_tokens_burst: 5}"),
+            ["5:14: models.m.limits.output_tokens_burst: needs output_tokens_per_"],
+        ),
+        (
+            model("limits: {tokens_per_min: 5}"),
+            ["5:14: models.m.limits.tokens_per_min: is not a known key; did you mean 'tokens_per_minute'?"],
+        ),
+        (model("limits: {budget_usd: 5}"), ["5:14: models.m.limits.budget_usd: is not a known key"]),
         (model("price: 3"), ["5:12: models.m.price: must be a mapping of keys to values"]),
         (model("price: {input: 1e-3, output: 1}"), ["5:20: models.m.price.input: must be a plain decimal number"]),
         (model("price: {input: 0.0000001, output: 1}"), ["5:20: models.m.price.input: is finer than 0.000001 USD"]),

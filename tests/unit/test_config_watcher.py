@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.settings import ConfigFileError, ConfigWatcher
+from gateway.settings.watcher import POLL_INTERVAL_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,3 +195,7 @@ async def test_running_hands_over_each_new_configuration_until_cancelled(path: P
         with contextlib.suppress(asyncio.CancelledError):
             await task
     assert watcher.generation == 3
+
+
+def test_two_looks_leave_time_to_read_within_a_second() -> None:
+    assert 2 * POLL_INTERVAL_S <= 0.7
