@@ -80,6 +80,7 @@ usage_open = Table(
         server_default=text("0"),
         comment="the most that the request was expected to cost",
     ),
+    Index("usage_open_organization_id_idx", "organization_id", "deadline_at"),
     postgresql_partition_by="RANGE (opened_at)",
 )
 
@@ -205,13 +206,19 @@ def _sums() -> list[Column[object]]:
     ]
 
 
+def _one_row_each(name: str, period: str) -> Index:
+    """Return the index that lets sums be added to the one row that they belong to."""
+    what = ("key_id", "team_id", "user_id", "model", "served_model", "engine")
+    return Index(name, "organization_id", period, *what, unique=True, postgresql_nulls_not_distinct=True)
+
+
 usage_hour = Table(
     "usage_hour",
     metadata,
     Column("hour", DateTime(timezone=True), nullable=False),
     *_sums(),
     Index("usage_hour_hour_idx", "hour"),
-    Index("usage_hour_organization_id_idx", "organization_id", "hour"),
+    _one_row_each("usage_hour_key", "hour"),
 )
 
 usage_day = Table(
@@ -220,7 +227,34 @@ usage_day = Table(
     Column("day", Date, nullable=False),
     *_sums(),
     Index("usage_day_day_idx", "day"),
-    Index("usage_day_organization_id_idx", "organization_id", "day"),
+    _one_row_each("usage_day_key", "day"),
+)
+
+
+def _amounts(prefix: str) -> list[Column[object]]:
+    names = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+    return [Column(f"{prefix}_{name}", Numeric(38, 0), nullable=False) for name in names]
+
+
+# All that was ever used, whatever of the ledger is still kept: what counters in Prometheus are read from.
+usage_total = Table(
+    "usage_total",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("organization_id", UUID, nullable=False),
+    Column("team_id", UUID, nullable=False),
+    Column("served_model", Text, nullable=False),
+    Column("requests", Numeric(38, 0), nullable=False),
+    *_amounts("charged"),
+    Column("charged_cost_pico_usd", Numeric(38, 0), nullable=False),
+    *_amounts("credited"),
+    Column(
+        "credited_cost_pico_usd",
+        Numeric(38, 0),
+        nullable=False,
+        comment="taken back by adjustments: what is due is charged - credited",
+    ),
+    UniqueConstraint("organization_id", "team_id", "served_model"),
 )
 
 rollup_state = Table(

@@ -16,6 +16,7 @@ from gateway.storage.ledger_tables import (
     usage_event,
     usage_hour,
     usage_open,
+    usage_total,
 )
 from gateway.storage.table_parts import metadata
 from gateway.storage.tenant_tables import (
@@ -46,4 +47,5 @@ __all__ = [
     "usage_event",
     "usage_hour",
     "usage_open",
+    "usage_total",
 ]
