@@ -20,9 +20,11 @@ from gateway.admin.api import build_admin_app
 from gateway.admit.admitter import Admitter
 from gateway.admit.bucket_store import BucketStore
 from gateway.admit.local import LocalBuckets
+from gateway.admit.redis_cluster import scripts_on
 from gateway.authenticate.authenticator import Authenticator, CachePolicy
 from gateway.authenticate.key import Peppers
 from gateway.authenticate.key_store import KeyStore
+from gateway.duties import leadership
 from gateway.edge.descriptors import allow_descriptors
 from gateway.edge.openapi import describe_data_path
 from gateway.edge.probes import Readiness
@@ -35,7 +37,7 @@ from gateway.relay.relay import Relay
 from gateway.resources import Resources, open_resources
 from gateway.route.router import Router
 from gateway.settings import ConfigWatcher
-from gateway.settle.ledger import Ledger, keep_partitions_ahead
+from gateway.settle.ledger import Ledger
 from gateway.settle.price import PriceTable
 from gateway.settle.settler import Settler
 from gateway.storage.postgres import AWAY_ERRORS
@@ -57,14 +59,13 @@ class Gateway:
     """One replica: its stages, kept in step with penstock.yaml."""
 
     def __init__(self, settings: Settings, resources: Resources, watcher: ConfigWatcher, config: GatewayConfig) -> None:
+        self._settings = settings
         self._resources = resources
         self._watcher = watcher
         metrics = resources.metrics
         self.store = BucketStore(
-            resources.redis,
-            timeout_s=settings.redis_timeout_ms / 1000,
+            scripts_on(resources.redis, timeout_s=settings.redis_timeout_ms / 1000, metrics=metrics),
             reservation_ttl_s=_longest_s(config) + RESERVATION_MARGIN_S,
-            metrics=metrics,
         )
         self.ledger = Ledger(
             resources.pool,
@@ -127,7 +128,7 @@ class Gateway:
         start = resources.background.start
         start("prices", self.prices.run)
         start("buckets", self.store.run)
-        start("partitions", lambda: keep_partitions_ahead(resources.pool))
+        start("leadership", leadership(self._settings, resources).run)
         start("configuration", lambda: self._watcher.run(self._configure))
         self._writer = start("ledger", self.ledger.run)
 

@@ -105,6 +105,13 @@ class FileSettings(BaseModel):
         100_000, "events", "Ledger events held in memory while Postgres is away; when full, new requests get 503."
     )
 
+    leader_silence_max_s: float = _seconds(
+        10,
+        "How long the one replica that has the duties of one alone may be silent before another takes them over.",
+        ge=1,
+        le=300,
+    )
+
     connect_timeout_s: float = _seconds(
         _TIMEOUTS.connect_s, "Connecting to an engine. A pool may set its own (`timeouts.connect_s`)."
     )

@@ -14,7 +14,7 @@ from gateway.dev.postgres import start_postgres
 from gateway.errors import LedgerFull
 from gateway.observe.metrics import Metrics
 from gateway.settle import ledger as ledger_module
-from gateway.settle.ledger import GROUP_MAX, Entry, Ledger, keep_partitions_ahead
+from gateway.settle.ledger import GROUP_MAX, Entry, Ledger
 from gateway.storage.postgres import open_pool
 from tests.support.postgres import ask, connected
 from tests.support.records import close_record, event_id_at, open_record, written_closes, written_opens
@@ -271,16 +271,3 @@ async def test_what_could_not_be_written_is_told_record_by_record(pool: Pool) ->
         ("ledger_unwritten", "close"),
     ]
     assert all(str(entry.opened.event_id) in line["record"] for line in logs)
-
-
-async def test_partitions_are_made_ahead(pool: Pool, postgres_dsn: str) -> None:
-    last = "SELECT to_regclass('usage_event_' || to_char((now() AT TIME ZONE 'UTC')::date + 7, 'YYYYMMDD'))"
-    name = await ask(postgres_dsn, last)
-    await ask(postgres_dsn, f"DROP TABLE IF EXISTS {name or 'nothing'}")
-    assert await ask(postgres_dsn, last) is None
-    making = asyncio.ensure_future(keep_partitions_ahead(pool))
-    async with asyncio.timeout(PATIENCE_S):
-        while await ask(postgres_dsn, last) is None:
-            pass
-    making.cancel()
-    await asyncio.gather(making, return_exceptions=True)
