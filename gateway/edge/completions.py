@@ -12,6 +12,7 @@ from gateway.domain.config import EngineKind
 from gateway.domain.usage import Status
 from gateway.edge.asgi import send_error
 from gateway.edge.body import parse_call, read_body
+from gateway.edge.bounds import hold_to
 from gateway.edge.dialects import OPENAI
 from gateway.edge.identity import address_of, token_of
 from gateway.edge.markdown import refuse_markdown_images
@@ -91,6 +92,8 @@ class Completions:
         kinds = [stages.config.pools[name].engine_kind for name in call.model.pools]
         if not any(serves(kind, self._endpoint) for kind in kinds):
             raise EndpointNotServed(f"the engines of '{call.model.name}' do not have this endpoint", param="model")
+        if principal.output_bounds:
+            hold_to(principal.output_bounds, call, kinds)
         if EngineKind.TGI in kinds:
             refuse_markdown_images(body, call.model.media_hosts)
         await self._admitted(scope, send, principal, call)
