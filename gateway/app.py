@@ -66,6 +66,7 @@ class Gateway:
         self.store = BucketStore(
             scripts_on(resources.redis, timeout_s=settings.redis_timeout_ms / 1000, metrics=metrics),
             reservation_ttl_s=_longest_s(config) + RESERVATION_MARGIN_S,
+            metrics=metrics,
         )
         self.ledger = Ledger(
             resources.pool,

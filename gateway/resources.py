@@ -19,13 +19,11 @@ from gateway.observe.metrics import Metrics
 from gateway.storage.changes import ChangeListener
 from gateway.storage.migrate import head_revision, is_older, recorded_revision
 from gateway.storage.postgres import open_pool
-from gateway.storage.redis import open_redis
+from gateway.storage.redis import RedisClients
 from gateway.storage.replicas import Replicas
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
-
-    from redis.asyncio import Redis
 
     from gateway.settings import Settings
     from gateway.storage.postgres import Pool
@@ -43,7 +41,7 @@ class Resources:
 
     boot_id: UUID
     pool: Pool
-    redis: Redis
+    redis: RedisClients
     changes: ChangeListener
     replicas: Replicas
     metrics: Metrics
@@ -97,7 +95,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         pool = await open_pool(dsn, pooled=dsn != direct_dsn, wait_s=POSTGRES_WAIT_S)
         stack.push_async_callback(_close_pool, pool)
         await _check_schema(pool)
-        redis = open_redis(settings.require_redis_url(), settings.redis_timeout_ms / 1000)
+        redis = RedisClients(settings.require_redis_url(), settings.redis_timeout_ms / 1000)
         stack.push_async_callback(redis.aclose)
         replicas = Replicas(pool, boot_id)
         await replicas.beat()

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.admit.bucket import NOTHING, Refusal, UsageVector
-from gateway.admit.redis_batch import ScriptFailed
-from gateway.admit.redis_node import RedisNode
 from gateway.admit.script import Script
+from gateway.admit.script_call import ScriptFailed
 from gateway.errors import LimiterUnavailable
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from gateway.admit.policy import BucketSet
+    from gateway.admit.redis_cluster import RedisCluster
+    from gateway.admit.redis_single import RedisSingle
     from gateway.observe.metrics import Metrics
     from gateway.storage.redis_link import Command
 
@@ -34,8 +33,9 @@ class Granted:
 class BucketStore:
     """Asks Redis; while it is away `available` is False and every call fails at once."""
 
-    def __init__(self, client: Redis, *, timeout_s: float, reservation_ttl_s: float, metrics: Metrics) -> None:
-        self.redis = RedisNode(client, timeout_s=timeout_s, metrics=metrics)
+    def __init__(self, redis: RedisSingle | RedisCluster, *, reservation_ttl_s: float, metrics: Metrics) -> None:
+        del metrics
+        self.redis = redis
         self._reserve = Script.load("reserve")
         self._settle = Script.load("settle")
         self._reservation_ttl_s = reservation_ttl_s

@@ -7,17 +7,16 @@ LimiterUnavailable, so that nobody waits a deadline after another.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import hiredis
 from redis.exceptions import RedisError
 
+from gateway.admit.script_call import REASON_CHARS_MAX, Refusal, ScriptCall, ScriptFailed
 from gateway.errors import LimiterUnavailable
 from gateway.patience import Alarm, Deadline
-from gateway.storage.redis_link import Command, RedisLink, open_link
+from gateway.storage.redis_link import RedisLink, open_link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from gateway.admit.script import Script
+    from gateway.admit.script_call import Owner
+    from gateway.storage.redis_link import Command
 
 FLUSHES_MAX = 4
 """Flushes on their way at once, each on a connection of its own; calls made meanwhile gather for the next."""
@@ -34,76 +35,29 @@ CALLS_PER_FLUSH_MAX = 64
 
 CALLS_WAITING_MAX = 20_000
 
-CONNECT_S_MAX = 0.25
+CONNECT_S_MAX = 1.0
 """A connection takes several round trips; those who wait for one have their own, shorter deadline."""
 
 CONNECT_PAUSE_S = 1.0
 """After a further connection could not be made, the ones that are there have to do for a while."""
 
 
-_UNABLE = re.compile(
-    r"\b(READONLY|OOM|LOADING|BUSY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|NOAUTH|NOPERM|WRONGPASS)\b"
-)
-"""What Redis says when it can run no script, or none that writes. Before version 7 the word stands inside the text."""
-
-
-class ScriptFailed(LimiterUnavailable):
-    """Redis is well, but what this one call found there is not what it wrote: a key of another type, for instance."""
-
-
-@dataclass(slots=True, eq=False)
-class _ScriptCall:
-    script: Script
-    arguments: Command
-    future: asyncio.Future[Any]
-    deadline_s: float | None = None
-    """Set when Redis is first asked, or first looked for."""
-    sent_again: bool = False
-    """After the connection broke."""
-    reloaded: bool = False
-    """After Redis did not know the script."""
-
-    def command(self) -> Command:
-        """Return it as Redis reads it."""
-        return ("EVALSHA", self.script.sha1, *self.arguments)
-
-    def resolve(self, answer: Any) -> None:
-        """Hand the answer on, if somebody still waits for it."""
-        if not self.future.done():
-            self.future.set_result(answer)
-
-    def fail(self, error: LimiterUnavailable) -> None:
-        """No answer will come."""
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class Owner(Protocol):
-    """Who hears how Redis does, before the calls concerned have their outcome. Neither method may raise."""
-
-    def away(self, reason: str) -> None:
-        """Redis is away, late, or refuses to run scripts. Said again with every failure."""
-        ...
-
-    def script_failed(self, error: ScriptFailed) -> None:
-        """One call failed by what it found in Redis."""
-        ...
-
-
 class _Channel:
     """One connection and the flush that is on its way over it."""
 
-    __slots__ = ("_alarm", "_batch", "_forgotten", "_loading", "calls", "link")
+    __slots__ = ("_alarm", "_batch", "_forgotten", "_loading", "calls", "link", "outworn")
 
     def __init__(self, batch: RedisBatch) -> None:
         self._batch = batch
         self._alarm = Alarm(self._late)
-        self._forgotten: list[_ScriptCall] = []
+        self._forgotten: list[ScriptCall] = []
         self._loading = 0
-        self.calls: deque[_ScriptCall] = deque()
+        self.calls: deque[ScriptCall] = deque()
         self.link: RedisLink
+        self.outworn = False
+        """To be ended once its flush is answered."""
 
-    def ask(self, calls: list[_ScriptCall], deadline_s: float) -> None:
+    def ask(self, calls: list[ScriptCall], deadline_s: float) -> None:
         """Send a flush; the channel is free again when all of it is answered."""
         for call in calls:
             call.deadline_s = call.deadline_s or deadline_s
@@ -138,7 +92,7 @@ class _Channel:
         """See `Listener`."""
         self._batch.lost(self)
 
-    def close(self) -> list[_ScriptCall]:
+    def close(self) -> list[ScriptCall]:
         """End the connection; return the calls that have no answer."""
         self._alarm.close()
         self.link.close()
@@ -167,7 +121,7 @@ class RedisBatch:
         self._client = client
         self._owner = owner
         self._timeout_s = timeout_s
-        self._waiting: deque[_ScriptCall] = deque()
+        self._waiting: deque[ScriptCall] = deque()
         self._scheduled = False
         self._channels: set[_Channel] = set()
         self._idle: list[_Channel] = []
@@ -185,14 +139,18 @@ class RedisBatch:
         The answer fails with LimiterUnavailable when Redis is late, away, or refuses.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.take(ScriptCall(script, arguments, future))
+        return future
+
+    def take(self, call: ScriptCall) -> None:
+        """Queue a call."""
         if len(self._waiting) >= CALLS_WAITING_MAX:
             self._owner.away("too many requests wait for it")
-            future.set_exception(LimiterUnavailable("too many requests wait for Redis"))
-            return future
-        self._waiting.append(_ScriptCall(script, arguments, future))
+            call.fail(LimiterUnavailable("too many requests wait for Redis"))
+            return
+        self._waiting.append(call)
         self._quiet.clear()
         self._flush_soon()
-        return future
 
     async def close(self) -> None:
         """Wait for what was called, at most a deadline for each flush, and end the connections."""
@@ -206,7 +164,10 @@ class RedisBatch:
     def freed(self, channel: _Channel) -> None:
         """A flush is answered, or a connection was made."""
         self._alarm.stop()
-        self._idle.append(channel)
+        if channel.outworn:
+            self._drop(channel)
+        else:
+            self._idle.append(channel)
         if self._waiting:
             self._flush_soon()
         else:
@@ -232,14 +193,20 @@ class RedisBatch:
         """Redis is away, late, or out of its mind: give up everything that waits for it."""
         self._give_up(reason, self._drop(channel))
 
-    def refused(self, call: _ScriptCall, text: str) -> None:
-        """Redis answered a call with an error: it can run no script, or this one found broken keys."""
-        unable = _UNABLE.search(text)
-        if unable:
-            self._owner.away(f"it refuses: {unable[0]}")
-            call.fail(LimiterUnavailable(f"Redis refuses: {unable[0]}"))
+    def refused(self, call: ScriptCall, text: str) -> None:
+        """Redis answered a call with an error: the keys are elsewhere, it can run no script, or found broken keys."""
+        refusal = Refusal.of(text)
+        if refusal is Refusal.ELSEWHERE:
+            self._owner.elsewhere(call, text)
+        elif refusal is Refusal.UNABLE:
+            self._owner.away(f"it refuses: {text[:REASON_CHARS_MAX]}")
+            call.fail(LimiterUnavailable("Redis refuses to run scripts"))
+            for channel in self._channels:  # to a primary that was, while its name may lead to another one by now
+                channel.outworn = True
+            while self._idle:
+                self._drop(self._idle.pop())
         else:
-            failed = ScriptFailed(f"the script failed: {text}")
+            failed = ScriptFailed(f"the script failed: {text[:REASON_CHARS_MAX]}")
             self._owner.script_failed(failed)
             call.fail(failed)
 
@@ -279,7 +246,7 @@ class RedisBatch:
                 channel.link = await open_link(self._client, channel)
             reason = None
         except (RedisError, OSError, TimeoutError) as error:
-            reason = type(error).__name__
+            reason = f"{type(error).__name__}: {error}"[:REASON_CHARS_MAX]
         finally:
             self._connecting = None
             if reason is None:
@@ -291,7 +258,7 @@ class RedisBatch:
             else:
                 self._give_up(reason)
 
-    def _give_up(self, reason: str, unanswered: Sequence[_ScriptCall] = ()) -> None:
+    def _give_up(self, reason: str, unanswered: Sequence[ScriptCall] = ()) -> None:
         self._owner.away(reason)
         self._alarm.stop()
         calls = [*unanswered, *self._waiting]
@@ -300,7 +267,7 @@ class RedisBatch:
             call.fail(LimiterUnavailable(f"Redis does not answer: {reason}"))
         self._look_quiet()
 
-    def _drop(self, channel: _Channel) -> list[_ScriptCall]:
+    def _drop(self, channel: _Channel) -> list[ScriptCall]:
         self._channels.discard(channel)
         if channel in self._idle:
             self._idle.remove(channel)

@@ -1,66 +1,103 @@
 """One Redis as the limiter uses it: scripts, a breaker for when it is away, and what is sent when it is back.
 
-Whatever its batch could not get done for want of Redis opens the breaker; a probe that Redis answers closes it. Redis
-forgets, so nothing here is money: a settle that is lost leaves a reservation standing as it was estimated.
+Whatever its batch could not get done for want of Redis opens the breaker; a probe that Redis answers in time closes it.
+Redis forgets, so nothing here is money: a settle that is lost leaves a reservation standing as it was estimated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import random
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
-from gateway.admit.redis_batch import RedisBatch, ScriptFailed
+from gateway.admit.redis_batch import CALLS_PER_FLUSH_MAX, RedisBatch
 from gateway.admit.script import Script
+from gateway.admit.script_call import ScriptFailed
 from gateway.errors import LimiterUnavailable
-from gateway.patience import Deadline
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from gateway.observe.metrics import Metrics
+    from gateway.admit.script_call import ScriptCall
     from gateway.storage.redis_link import Command
 
 UNSENT_MAX = 100_000
 """Calls kept for when Redis is back; above it the oldest is dropped, and its reservation stands."""
 
-_PROBE_INTERVAL_S = 0.25
-_WATCH_S = 1.0
-_PROBE_S = 1.0
+PROBE_PAUSE_S = 0.25
+PROBE_PAUSE_S_MAX = 15.0
+STEADY_S = 30.0
+"""A Redis that is away again before this long is probed half as often as the last time, up to PROBE_PAUSE_S_MAX."""
+
+WATCH_S = 1.0
+SEND_PAUSE_S = 0.05
+"""Between two flushes of what had to wait: many replicas send theirs at the same time, and requests come first."""
+
 _PROBE_TTL_MS = 1000
-_RETRY_BATCH = 256
 
 _log = structlog.get_logger("penstock.admit")
 
 
 @dataclass(frozen=True, slots=True)
-class _Unsent:
+class Unsent:
+    """A call that is sent until it is answered, or until `expires_s` by the monotonic clock."""
+
     script: Script
     arguments: Command
     expires_s: float
 
 
+class Whole(Protocol):
+    """What a node is part of. No method may raise."""
+
+    def changed(self, node: RedisNode) -> None:
+        """`node.available` is another."""
+        ...
+
+    def failing(self, node: RedisNode) -> None:
+        """It is away, or still is."""
+        ...
+
+    def dropped(self) -> None:
+        """A call was given up for good."""
+        ...
+
+    def elsewhere(self, node: RedisNode, call: ScriptCall, text: str) -> None:
+        """Another node has the keys of a call, as this one says."""
+        ...
+
+    def probe_key(self, node: RedisNode) -> str:
+        """Return a key of this node to try it with."""
+        ...
+
+
 class RedisNode:
     """Runs scripts; while Redis is away `available` is False and every call fails at once, until a probe succeeds."""
 
-    def __init__(self, client: Redis, *, timeout_s: float, metrics: Metrics) -> None:
-        self._client = client
+    def __init__(self, client: Redis, whole: Whole, *, timeout_s: float, name: str = "") -> None:
+        self.client = client
+        self.name = name
+        """Host and port where there are several."""
+        self.available = True
+        self._whole = whole
         self._timeout_s = timeout_s
         self._batch = RedisBatch(client, timeout_s, self)
-        self._probe = Script.load("reserve")
-        self._metrics = metrics
-        self._unsent: deque[_Unsent] = deque(maxlen=UNSENT_MAX)
+        self._probe = Script.load("probe")
+        self._unsent: deque[Unsent] = deque(maxlen=UNSENT_MAX)
         self._wake = asyncio.Event()
+        self._back_s = -math.inf
+        self._pause_s = PROBE_PAUSE_S
         self._tell_failed_s = 0.0
-        self.available = True
+
+    def __repr__(self) -> str:
+        return f"<RedisNode {self.name} {'available' if self.available else 'away'}>"
 
     def call(self, script: Script, arguments: Command) -> asyncio.Future[Any]:
         """Run a script: `arguments` begins with the number of keys and the keys. Returns its answer to come.
@@ -78,7 +115,10 @@ class RedisNode:
 
         So the script must be one that may run twice.
         """
-        unsent = _Unsent(script, arguments, time.monotonic() + lasts_s)
+        self.send(Unsent(script, arguments, time.monotonic() + lasts_s))
+
+    def send(self, unsent: Unsent) -> None:
+        """Do as `send_soon` does."""
         if not self.available:
             self._keep(unsent)
             return
@@ -86,7 +126,14 @@ class RedisNode:
         def done(future: asyncio.Future[object]) -> None:
             self._finish(unsent, None if future.cancelled() else future.exception())
 
-        self._batch.call(script, arguments).add_done_callback(done)
+        self._batch.call(unsent.script, unsent.arguments).add_done_callback(done)
+
+    def take(self, call: ScriptCall) -> None:
+        """Run a call that another node had been asked for."""
+        if self.available:
+            self._batch.take(call)
+        else:
+            call.fail(LimiterUnavailable("Redis is away"))
 
     async def run(self) -> None:
         """Watch over Redis until cancelled: close the breaker when it answers again, and send what had to wait.
@@ -95,21 +142,22 @@ class RedisNode:
         """
         while True:
             try:
-                async with asyncio.timeout(_WATCH_S):
+                async with asyncio.timeout(WATCH_S):
                     await self._wake.wait()
             except TimeoutError:
-                if self.available and not await self._answers():
-                    self.away("no answer to a probe")
-                continue
-            await asyncio.sleep(_PROBE_INTERVAL_S)
-            if not self.available and not await self._answers():
+                await self._answers()
                 continue
             if not self.available:
-                self.available = True
-                self._metrics.limiter_fallback.set(0)
-                _log.warning("redis_back", settles_waiting=len(self._unsent))
+                await asyncio.sleep(_jittered(self._pause_s))
+                if not await self._answers():
+                    self._whole.failing(self)
+                    continue
+                self._back()
             self._wake.clear()
             await self._send_waiting()
+            if self._unsent:
+                self._wake.set()
+                await asyncio.sleep(_jittered(SEND_PAUSE_S))
 
     async def close(self) -> None:
         """Send what is queued, bounded by a few deadlines; the rest is left to the reservations' expiry."""
@@ -120,70 +168,78 @@ class RedisNode:
                     await self._send_waiting()
         await self._batch.close()
 
-    async def check(self) -> None:
-        """Ask Redis how it evicts: anything but `noeviction` may drop buckets, which hands out full ones."""
-        try:
-            async with asyncio.timeout(max(self._timeout_s, 1.0)):
-                policy = (await self._client.config_get("maxmemory-policy")).get("maxmemory-policy")
-        except (RedisError, OSError, TimeoutError) as error:
-            _log.warning("redis_policy_unknown", reason=type(error).__name__)
-            return
-        if policy != "noeviction":
-            _log.error("redis_evicts", policy=policy, advice="set maxmemory-policy to noeviction: limits live in Redis")
-        self._metrics.redis_noeviction.set(1 if policy == "noeviction" else 0)
+    def take_unsent(self) -> list[Unsent]:
+        """Give away what waits to be sent: this node is no longer the one to send it to."""
+        unsent = list(self._unsent)
+        self._unsent.clear()
+        return unsent
 
     # --- what the batch tells
 
     def away(self, reason: str) -> None:
         """Open the breaker: Redis is away, late, or refuses to run scripts."""
         self._wake.set()
-        if self.available:
-            self.available = False
-            self._metrics.limiter_fallback.set(1)
-            _log.warning("redis_away", reason=reason)
+        if not self.available:
+            return
+        self.available = False
+        flaps = time.monotonic() - self._back_s < STEADY_S
+        self._pause_s = min(2 * self._pause_s, PROBE_PAUSE_S_MAX) if flaps else PROBE_PAUSE_S
+        _log.warning("redis_away", reason=reason, **self._which())
+        self._whole.changed(self)
+        self._whole.failing(self)
 
     def script_failed(self, error: ScriptFailed) -> None:
         """One tenant's keys are broken, not Redis: say so now and then; the policy decides for that request."""
         now_s = time.monotonic()
         if now_s >= self._tell_failed_s:
-            self._tell_failed_s = now_s + _WATCH_S
-            _log.error("redis_script_failed", reason=str(error))
+            self._tell_failed_s = now_s + WATCH_S
+            _log.error("redis_script_failed", reason=str(error), **self._which())
+
+    def elsewhere(self, call: ScriptCall, text: str) -> None:
+        """Another node of a cluster has the keys of a call."""
+        self._whole.elsewhere(self, call, text)
 
     # --- what had to wait
 
-    def _finish(self, unsent: _Unsent, error: BaseException | None) -> None:
+    def _back(self) -> None:
+        self.available = True
+        self._back_s = time.monotonic()
+        _log.warning("redis_back", settles_waiting=len(self._unsent), **self._which())
+        self._whole.changed(self)
+
+    def _which(self) -> dict[str, str]:
+        return {"node": self.name} if self.name else {}
+
+    def _finish(self, unsent: Unsent, error: BaseException | None) -> None:
         if isinstance(error, ScriptFailed):
-            self._metrics.settles_dropped.inc()
+            self._whole.dropped()
         elif error is not None:
             self._keep(unsent)
 
-    def _keep(self, unsent: _Unsent) -> None:
+    def _keep(self, unsent: Unsent) -> None:
         if len(self._unsent) == self._unsent.maxlen:
-            self._metrics.settles_dropped.inc()
+            self._whole.dropped()
         self._unsent.append(unsent)
         self._wake.set()
 
     async def _send_waiting(self) -> None:
         now_s = time.monotonic()
-        batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), _RETRY_BATCH))]
+        batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), CALLS_PER_FLUSH_MAX))]
         waiting = [unsent for unsent in batch if unsent.expires_s > now_s]
         futures = [self._batch.call(unsent.script, unsent.arguments) for unsent in waiting]
         for unsent, outcome in zip(waiting, await asyncio.gather(*futures, return_exceptions=True), strict=True):
             self._finish(unsent, outcome if isinstance(outcome, BaseException) else None)
-        if self._unsent:
-            self._wake.set()
 
     async def _answers(self) -> bool:
-        """Whether Redis does what is asked of it: a ping would be answered by a read-only or full one too.
+        """Whether Redis runs a script in time, which is what requests ask of it; if not, it is away."""
+        try:
+            await self._batch.call(self._probe, (1, self._whole.probe_key(self), _PROBE_TTL_MS))
+        except LimiterUnavailable as error:
+            self.away(str(error))
+            return False
+        return True
 
-        Asked again once where the connection breaks: a kept one may have been closed, and that is not being away.
-        """
-        key = f"pst:{{probe}}:r:{uuid4().hex}"
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
-            async with Deadline(_PROBE_S):
-                try:
-                    await self._client.eval(self._probe.source, 1, key, _PROBE_TTL_MS, "[]", "[0,0,0,0]")
-                except (RedisConnectionError, OSError):
-                    await self._client.eval(self._probe.source, 1, key, _PROBE_TTL_MS, "[]", "[0,0,0,0]")
-            return True
-        return False
+
+def _jittered(pause_s: float) -> float:
+    """Return a time around `pause_s`, so that replicas do not ask all at once what they lost all at once."""
+    return pause_s * random.uniform(0.5, 1.5)  # noqa: S311  # no secret

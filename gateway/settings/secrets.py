@@ -14,15 +14,15 @@ from pydantic import AfterValidator, SecretStr
 from gateway.settings.problems import listed
 
 POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 
 def _check_address(address: SecretStr, schemes: tuple[str, ...], example: str) -> SecretStr:
-    scheme, separator, _ = address.get_secret_value().partition("://")
+    scheme, separator, rest = address.get_secret_value().partition("://")
     if not separator or scheme not in schemes:
         raise ValueError(f"must start with {listed([f'{name}://' for name in schemes])}, such as {example}")
     try:
-        _ = urlsplit(address.get_secret_value()).port
+        _ = "," in rest or urlsplit(address.get_secret_value()).port  # several hosts are read by `gateway.storage`
     except ValueError:  # its message may quote the address
         raise ValueError(f"is not an address such as {example}") from None
     return address

@@ -13,9 +13,10 @@ import redis as sync_redis
 from gateway.admit import redis_node
 from gateway.admit.bucket import Refusal, UsageVector
 from gateway.admit.bucket_store import BucketStore, Granted
+from gateway.admit.redis_cluster import scripts_on
 from gateway.errors import LimiterUnavailable
 from gateway.observe.metrics import Metrics
-from gateway.storage.redis import open_redis
+from gateway.storage.redis import RedisClients
 from tests.support.frozen import frozen
 from tests.support.limits import buckets, levels_of, requests, tokens
 from tests.support.waiting import wait_until
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from gateway.admit.policy import BucketSet
+    from gateway.admit.redis_node import RedisNode
     from gateway.dev.children import RunningServer
 
 PATIENCE_S = 10.0
@@ -34,8 +36,10 @@ ONE = UsageVector(1, 0, 0, 0)
 @asynccontextmanager
 async def opened(url: str, *, timeout_s: float = PATIENCE_S, ttl_s: float = 600.0) -> AsyncIterator[BucketStore]:
     """Yield a store that watches over Redis."""
-    client = open_redis(url, timeout_s)
-    store = BucketStore(client, timeout_s=timeout_s, reservation_ttl_s=ttl_s, metrics=Metrics())
+    metrics = Metrics()
+    clients = RedisClients(url, timeout_s)
+    scripts = scripts_on(clients, timeout_s=timeout_s, metrics=metrics)
+    store = BucketStore(scripts, reservation_ttl_s=ttl_s, metrics=metrics)
     watching = asyncio.ensure_future(store.run())
     try:
         yield store
@@ -43,7 +47,7 @@ async def opened(url: str, *, timeout_s: float = PATIENCE_S, ttl_s: float = 600.
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         await store.close()
-        await client.aclose()
+        await clients.aclose()
 
 
 @pytest.fixture
@@ -65,6 +69,12 @@ def sample(store: BucketStore, name: str) -> float | None:
     return store.redis._metrics.registry.get_sample_value(name)
 
 
+def only(store: BucketStore) -> RedisNode:
+    """Return the one node there is."""
+    (node,) = store.redis.nodes
+    return node
+
+
 def event() -> str:
     """Return the id of a request."""
     return uuid4().hex
@@ -84,8 +94,8 @@ async def granted(store: BucketStore, of: BucketSet, usage: UsageVector, event_i
 
 async def settled(store: BucketStore) -> None:
     """Wait until nothing is on its way to Redis."""
-    await wait_until(lambda: not store.redis._unsent and store.redis._batch._quiet.is_set(), "all settles are done")
-    await store.redis._batch.close()
+    await wait_until(lambda: not only(store)._unsent and only(store)._batch._quiet.is_set(), "all settles are done")
+    await only(store)._batch.close()
 
 
 async def test_what_is_reserved_is_taken_from_every_bucket(store: BucketStore) -> None:
@@ -189,8 +199,8 @@ async def test_a_frozen_redis_is_away_until_it_answers_and_keeps_nothing_that_wa
                 with pytest.raises(LimiterUnavailable, match="away"):
                     store.reserve(event(), of, ONE).send(None)  # at once: it waits for nothing
                 store.settle_soon(before, of, ONE)
-                assert len(store.redis._unsent) == 2
-            await wait_until(lambda: store.available and not store.redis._unsent, "all is settled")
+                assert len(only(store)._unsent) == 2
+            await wait_until(lambda: store.available and not only(store)._unsent, "all is settled")
             assert sample(store, "penstock_limiter_fallback") == 0
             await settled(store)
             assert levels(redis, of) == pytest.approx([9.0], abs=0.5), "one a minute comes back"
@@ -201,9 +211,9 @@ async def test_a_frozen_redis_is_away_until_it_answers_and_keeps_nothing_that_wa
 async def test_a_kept_connection_that_was_closed_is_no_reason_to_take_redis_for_away(
     store: BucketStore, redis: sync_redis.Redis
 ) -> None:
-    assert await store.redis._answers()
+    assert await only(store)._answers()
     redis.client_kill_filter(_type="normal", skipme=True)
-    assert await store.redis._answers()
+    assert await only(store)._answers()
 
 
 async def test_a_settle_that_fails_is_sent_again(own_redis: RunningServer) -> None:
@@ -213,7 +223,7 @@ async def test_a_settle_that_fails_is_sent_again(own_redis: RunningServer) -> No
         with frozen(own_redis):
             store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
             await wait_until(lambda: not store.available, "it is found to be away")
-        await wait_until(lambda: store.available and not store.redis._unsent, "all is settled")
+        await wait_until(lambda: store.available and not only(store)._unsent, "all is settled")
         await settled(store)
         assert await granted(store, of, UsageVector(0, 0, 0, 0), event()) == [10]
 
@@ -224,26 +234,24 @@ async def test_settles_that_wait_are_bounded_and_grow_old(
     monkeypatch.setattr(redis_node, "UNSENT_MAX", 3)
     of = buckets(requests(10))
     async with opened(own_redis.address, ttl_s=0.0) as store:
-        store.redis.available = False
+        only(store).available = False
         for _ in range(5):
             store.settle_soon(event(), of, ONE)
-        assert len(store.redis._unsent) == 3
+        assert len(only(store)._unsent) == 3
         assert sample(store, "penstock_limiter_settles_dropped_total") == 2
         own_redis.child.stop()
-        await store.redis._send_waiting()
-        assert not store.redis._unsent, "their reservations have lapsed: nobody is asked"
+        await only(store)._send_waiting()
+        assert not only(store)._unsent, "their reservations have lapsed: nobody is asked"
 
 
 async def test_what_waits_is_sent_when_the_store_closes(redis_url: str, redis: sync_redis.Redis) -> None:
     of, id_ = buckets(requests(1, burst=10)), event()
-    client = open_redis(redis_url, PATIENCE_S)
-    store = BucketStore(client, timeout_s=PATIENCE_S, reservation_ttl_s=600.0, metrics=Metrics())
-    await granted(store, of, ONE, id_)
-    store.redis.available = False
-    store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
-    store.redis.available = True
-    await store.close()
-    await client.aclose()
+    async with opened(redis_url) as store:
+        await granted(store, of, ONE, id_)
+        only(store).available = False
+        store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
+        only(store).available = True
+        await store.close()
     assert levels(redis, of) == [10.0]
 
 

@@ -10,8 +10,9 @@ import pytest
 import redis
 
 from gateway.admit import redis_batch
-from gateway.admit.redis_batch import CALLS_PER_FLUSH_MAX, FLUSHES_MAX, RedisBatch, ScriptFailed
+from gateway.admit.redis_batch import CALLS_PER_FLUSH_MAX, FLUSHES_MAX, RedisBatch
 from gateway.admit.script import Script
+from gateway.admit.script_call import ScriptCall, ScriptFailed
 from gateway.errors import LimiterUnavailable
 from gateway.storage.redis import open_redis
 from tests.support.frozen import frozen
@@ -47,6 +48,11 @@ class Owner:
     def script_failed(self, error: ScriptFailed) -> None:
         """Take note."""
         self.heard.append(str(error))
+
+    def elsewhere(self, call: ScriptCall, text: str) -> None:
+        """Take note."""
+        self.heard.append(text)
+        call.fail(LimiterUnavailable("elsewhere"))
 
 
 @pytest.fixture

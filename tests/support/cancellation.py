@@ -150,7 +150,7 @@ class Stand:
                     upstream._idle.pop().close()
             await near(lambda: not any(engine.connections for engine in self.engines), "they are closed")
         if scenario.redis_cold:
-            channels = replica.gateway.store.redis._batch._channels
+            channels = replica.gateway.store.redis.nodes[0]._batch._channels
             for channel in channels:
                 assert channel.link._transport is not None
                 channel.link._transport.abort()
@@ -231,7 +231,7 @@ class Stand:
     async def _buckets_hold(self, before: dict[str, float], row: dict[str, Any] | None) -> None:
         """Assert that what the row says was taken from the buckets, and nothing else is."""
         pattern = f"pst:{{{self.tenant.organization_id.hex}}}:r:*"
-        await self.replica.gateway.store.redis._batch._quiet.wait()
+        await self.replica.gateway.store.redis.nodes[0]._batch._quiet.wait()
         held = {key: await self.redis.get(key) async for key in self.redis.scan_iter(pattern)}
         # A withdrawal is remembered for a while, as "-": what it took back may have been on its way.
         assert {key for key, taken in held.items() if taken != "-"} == set(), "a reservation is left"

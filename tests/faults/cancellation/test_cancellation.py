@@ -39,7 +39,9 @@ ADMISSION = "admitter.admit("
 BEYOND = {
     "admit/bucket_store.py BucketStore.run": "runs beside the requests",
     "admit/bucket_store.py BucketStore.close": "at the replica's end",
-    "admit/redis_node.py RedisNode.check": "at the replica's start",
+    "admit/redis_cluster.py": "has tests of its own",
+    "admit/redis_single.py RedisSingle.close": "at the replica's end",
+    "admit/redis_single.py RedisSingle.run": "runs beside the requests",
     "admit/redis_node.py RedisNode.close": "at the replica's end",
     "admit/redis_node.py RedisNode.run": "runs beside the requests",
     "admit/redis_batch.py RedisBatch.close": "at the replica's end",

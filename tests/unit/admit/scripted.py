@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.admit.admitter import Admitter
 from gateway.admit.bucket_store import BucketStore, Granted
 from gateway.admit.local import LocalBuckets
+from gateway.admit.redis_single import RedisSingle
 from gateway.domain.call import Call, Endpoint
 from gateway.observe.metrics import Metrics
 from gateway.storage.redis import open_redis
@@ -28,7 +29,7 @@ class Store(BucketStore):
 
     def __init__(self, metrics: Metrics) -> None:
         client = open_redis("redis://127.0.0.1:1", 0.01)  # connects at its first command, which never comes
-        super().__init__(client, timeout_s=0.01, reservation_ttl_s=60, metrics=metrics)
+        super().__init__(RedisSingle(client, timeout_s=0.01, metrics=metrics), reservation_ttl_s=60, metrics=metrics)
         self.answer: Refusal | LimiterUnavailable | list[int] | None = None
         self.reserved: list[UsageVector] = []
         self.settled: list[tuple[str, UsageVector]] = []
