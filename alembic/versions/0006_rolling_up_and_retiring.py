@@ -40,6 +40,8 @@ TABLES = (
     COMMENT ON COLUMN usage_total.credited_cost_pico_usd IS
         'taken back by adjustments: what is due is charged - credited'
     """,
+    "ALTER TABLE rollup_state ADD COLUMN hours_retired_before DATE",
+    "COMMENT ON COLUMN rollup_state.hours_retired_before IS 'of earlier days there are no hours any more'",
 )
 
 # One row for each thing that is summed up, so that sums can be added to it.
@@ -294,6 +296,8 @@ BEGIN
     DELETE FROM usage_hour WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM usage_hour WHERE hour < before_day::timestamp AT TIME ZONE 'UTC' LIMIT rows_max));
     GET DIAGNOSTICS removed = ROW_COUNT;
+    UPDATE rollup_state SET hours_retired_before = greatest(hours_retired_before, before_day)
+     WHERE hours_retired_before IS DISTINCT FROM greatest(hours_retired_before, before_day);
     RETURN removed;
 END
 $$

@@ -270,6 +270,7 @@ rollup_state = Table(
     ),
     Column("rolled_up_at", DateTime(timezone=True)),
     Column("retired_before", Date, comment="events of earlier days are gone: their hours stay as they are"),
+    Column("hours_retired_before", Date, comment="of earlier days there are no hours any more"),
     CheckConstraint("only_row", name="only_row"),
 )
 

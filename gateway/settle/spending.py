@@ -1,0 +1,101 @@
+"""What was spent of budgets, from the ledger: the truth that the counters in Redis are rebuilt from and held against.
+
+Periods start at midnight in UTC, so days of the rollup, the rows that are not in it yet, and what requests in flight
+may cost at most are all there is to add; one statement, so one snapshot: nothing is counted twice or left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from gateway.domain.principal import TENANT_LEVELS
+from gateway.errors import BudgetUnknown
+from gateway.settle.sums import TAIL
+from gateway.storage.postgres import AWAY_ERRORS, borrowed
+from gateway.units import PicoUsd
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.domain.budget import BudgetKey
+    from gateway.storage.postgres import Pool
+
+SPENT_S_MAX = 2.0
+BUDGETS_MAX = 1000
+"""How many budgets one statement sums up."""
+
+OVERDUE_S_MAX = 900.0
+"""An OPEN that is not closed counts until this long after its deadline, by when it is closed for whoever did not."""
+
+OPEN_AGE_S_MAX = 90_000.0
+"""No OPEN is older than this and in time: the longest time that a request may take is a day."""
+
+# OFFSET 0 keeps Postgres from joining the openings with whole partitions of events: each is looked up by its key.
+_SPENT = f"""
+WITH budget AS (
+    SELECT position, organization_id, level, subject_id, model, since, until,
+           (since AT TIME ZONE 'UTC')::date AS since_day, (until AT TIME ZONE 'UTC')::date AS until_day
+      FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[]) WITH ORDINALITY
+        AS b (organization_id, level, subject_id, model, since, until, position)
+), tail AS MATERIALIZED ({TAIL.format(since="$7", until="$8")}
+)
+SELECT (SELECT coalesce(sum(d.cost_pico_usd), 0) FROM usage_day d
+         WHERE d.organization_id = b.organization_id AND d.day >= b.since_day AND d.day < b.until_day
+           AND CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN d.team_id = b.subject_id
+                   WHEN 'user' THEN d.user_id = b.subject_id WHEN 'key' THEN d.key_id = b.subject_id END
+           AND (b.model IS NULL OR d.model = b.model))
+     + (SELECT coalesce(sum(t.cost_pico_usd), 0) FROM tail t
+         WHERE t.organization_id = b.organization_id AND t.opened_at >= b.since AND t.opened_at < b.until
+           AND CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN t.team_id = b.subject_id
+                   WHEN 'user' THEN t.user_id = b.subject_id WHEN 'key' THEN t.key_id = b.subject_id END
+           AND (b.model IS NULL OR t.model = b.model))
+     + (SELECT coalesce(sum(o.estimate_cost_pico_usd), 0) FROM usage_open o
+         WHERE o.organization_id = b.organization_id AND o.deadline_at > now() - make_interval(secs => $9)
+           AND o.opened_at >= greatest(b.since, now() - make_interval(secs => $10)) AND o.opened_at < b.until
+           AND CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN o.team_id = b.subject_id
+                   WHEN 'user' THEN o.user_id = b.subject_id WHEN 'key' THEN o.key_id = b.subject_id END
+           AND (b.model IS NULL OR o.model = b.model)
+           AND NOT EXISTS (SELECT FROM usage_event e WHERE e.event_id = o.event_id AND e.opened_at = o.opened_at
+                              AND e.opened_at >= greatest($7, now() - make_interval(secs => $10)) OFFSET 0)) AS spent
+  FROM budget b ORDER BY b.position
+"""  # noqa: S608 - a constant of the neighbouring module
+
+
+class Spending:
+    """Sums budgets up. It borrows a connection of the pool for each call."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
+        """Return for each budget what its period's requests have cost, and what those in flight may cost at most.
+
+        Exact to the pico-USD: events with their adjustments, by the time at which the request was opened.
+
+        Raises:
+            BudgetUnknown: Postgres did not answer within SPENT_S_MAX.
+        """
+        spent: list[PicoUsd] = []
+        for start in range(0, len(budgets), BUDGETS_MAX):
+            spent += await self._spent(budgets[start : start + BUDGETS_MAX])
+        return spent
+
+    async def _spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
+        assert all(budget.level in TENANT_LEVELS for budget in budgets), "budgets are tenants'"
+        columns = (
+            [budget.organization_id for budget in budgets],
+            [budget.level.value for budget in budgets],
+            [budget.subject_id for budget in budgets],
+            [budget.model for budget in budgets],
+            [budget.period_start for budget in budgets],
+            [budget.period_end for budget in budgets],
+        )
+        since, until = min(columns[4]), max(columns[5])
+        try:
+            async with borrowed(self._pool, SPENT_S_MAX) as connection:
+                rows = await connection.fetch(_SPENT, *columns, since, until, OVERDUE_S_MAX, OPEN_AGE_S_MAX)
+        except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
+            raise BudgetUnknown("what was spent of a budget cannot be summed up now", retry_after_s=1.0) from error
+        return [PicoUsd(int(row["spent"])) for row in rows]
