@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from gateway.storage.postgres import Connection
 
-LOCK = 0x70656E73746F636B
-"""The advisory lock, one in each database: `penstock` in ASCII."""
+LOCK = 0x70656E736C656164
+"""The advisory lock, one in each database: `penslead` in ASCII. Not that of migrations, which would wait for ever."""
 
 CONNECT_S_MAX = 5.0
 CLOSE_S_MAX = 1.0
