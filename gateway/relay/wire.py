@@ -90,6 +90,19 @@ def possible_usage(prompt: int, completion: int | None, *, cached: int, reasonin
     )
 
 
+class CalledFunction(msgspec.Struct):
+    """`function` of a tool call, or a piece of it: what was generated, in JSON that frames it."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCall(msgspec.Struct):
+    """A tool call, or a piece of it."""
+
+    function: CalledFunction = msgspec.field(default_factory=CalledFunction)
+
+
 class Delta(msgspec.Struct):
     """What a chunk, or a whole message, adds: text, reasoning, or a tool call."""
 
@@ -100,10 +113,9 @@ class Delta(msgspec.Struct):
     tool_calls: msgspec.Raw = msgspec.Raw(b"")
 
     def generated_bytes(self) -> int:
-        """Return the size of what was generated, in bytes of text or JSON."""
+        """Return the size of what was generated, in bytes of text; of a tool call without the JSON that frames it."""
         size = len(self.content or "") + len(self.reasoning_content or self.reasoning or "") + len(self.refusal or "")
-        calls = bytes(self.tool_calls)
-        return size + (len(calls) if calls not in (b"", b"null", b"[]") else 0)
+        return size + (0 if is_null(self.tool_calls) else _called_bytes(self.tool_calls))
 
 
 class Choice(msgspec.Struct):
@@ -152,6 +164,7 @@ class _OddContent(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(Answer).decode
+_decode_calls = msgspec.json.Decoder(list[ToolCall]).decode
 _decode_odd_usage = msgspec.json.Decoder(_OddUsage).decode
 _decode_odd_content = msgspec.json.Decoder(_OddContent).decode
 _decode_usage = msgspec.json.Decoder(WireUsage, strict=False).decode
@@ -191,6 +204,14 @@ def read_answer(data: bytes) -> Answer | None:
     choices = [Choice(index=c.index, finish_reason=c.finish_reason) for c in odd.choices or ()]
     usage = if_readable(_decode_usage, odd.usage)
     return Answer(choices=None if odd.choices is None else choices, usage=usage, error=odd.error)
+
+
+def _called_bytes(raw: msgspec.Raw) -> int:
+    """Return the size of what was generated of tool calls: all of it where they are of an unforeseen shape."""
+    calls = if_readable(_decode_calls, raw)
+    if calls is None:
+        return len(bytes(raw))
+    return sum(len(call.function.name or "") + len(call.function.arguments or "") for call in calls)
 
 
 def estimated_tokens(generated_bytes: int) -> int:
