@@ -5,19 +5,32 @@ While Redis is away the deployment's policy decides: enforce this replica's shar
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
 
-from gateway.admit.bucket import Refusal, UsageVector
+from gateway.admit.bucket import NOTHING, Refusal, UsageVector
+from gateway.admit.budget import nano_usd, pico_usd
+from gateway.admit.claim import Answer, Claim, Exceeded, Granted, Unknown
 from gateway.admit.estimate import NOTHING_EXPECTED, Estimate, Experience, estimate
-from gateway.admit.instructions import instruction_tokens
-from gateway.admit.policy import BucketSet, bucket_set
-from gateway.admit.reservation import Reservation
+from gateway.admit.fallback import Fallback
+from gateway.admit.fitting import fitted
+from gateway.admit.policy import Applicable, applicable
+from gateway.admit.reservation import Holder, Reservation
+from gateway.admit.worst_cost import Prices, worst_cost
 from gateway.domain.call import Endpoint
-from gateway.errors import InstructionsExceedLimit, LimiterUnavailable, LimitExceeded, RequestExceedsLimit
+from gateway.errors import (
+    BudgetExceeded,
+    BudgetUnknown,
+    InstructionsExceedLimit,
+    LimiterUnavailable,
+    LimitExceeded,
+    RequestExceedsLimit,
+)
 
 if TYPE_CHECKING:
     from gateway.admit.bucket_store import BucketStore
+    from gateway.admit.budgets import BudgetBook
     from gateway.admit.local import LocalBuckets
     from gateway.domain.call import Call
     from gateway.domain.config import ModelConfig
@@ -25,55 +38,102 @@ if TYPE_CHECKING:
     from gateway.observe.metrics import Metrics
 
 RETRY_AFTER_S_MAX = 60.0
-_BUCKET_SETS_MAX = 20_000
+ROUNDS_MAX = 3
+"""How often a claim is made again after its budgets were summed up: Redis may be emptied in between."""
+
+_APPLICABLE_MAX = 20_000
 
 AwayPolicy = Literal["local", "deny", "allow"]
 
 
-class Admitter:
-    """Holds what admission needs between requests: bucket sets by principal and model, experience by model."""
+class _Limiter(Holder, Protocol):
+    """Redis, or this replica's shares."""
 
-    def __init__(self, store: BucketStore, local: LocalBuckets, *, away_policy: AwayPolicy, metrics: Metrics) -> None:
+    async def reserve(self, claim: Claim) -> Answer: ...
+
+
+_NOTHING_TAKEN = Granted([])
+
+
+class Admitter:
+    """Holds what admission needs between requests: limits by principal and model, experience by model."""
+
+    def __init__(
+        self,
+        store: BucketStore,
+        local: LocalBuckets,
+        budgets: BudgetBook,
+        prices: Prices,
+        *,
+        away_policy: AwayPolicy,
+        metrics: Metrics,
+    ) -> None:
         self._store = store
-        self._local = local
+        self._budgets = budgets
+        self._prices = prices
+        self._fallback = Fallback(local, store.leases, budgets)
         self._away_policy: AwayPolicy = away_policy
         self._metrics = metrics
         self._fell_back = False
         """Whether limits were enforced locally since Redis last granted something."""
         self._experience: dict[str, Experience] = {}
         # Keyed by identity of objects that the value keeps alive through the key's own references.
-        self._bucket_sets: OrderedDict[tuple[int, int], tuple[Principal, ModelConfig, BucketSet]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, int], tuple[Principal, ModelConfig, Applicable]] = OrderedDict()
 
     async def admit(self, principal: Principal, call: Call) -> Reservation:
-        """Reserve what the call will probably use, at every level that limits it.
+        """Reserve what the call will probably use, at every level that limits it, and what it may cost at most.
 
         Raises:
             RequestExceedsLimit: the prompt is larger than a token bucket can ever hold.
             InstructionsExceedLimit: so are its tools and instructions, without any conversation.
-            LimitExceeded: a bucket cannot cover it now; says which and when it will.
+            LimitExceeded: a limit cannot cover it now; says which and when it may.
+            BudgetExceeded: a budget is spent.
+            BudgetUnknown: what is left of a budget cannot be told now.
             LimiterUnavailable: Redis is away and the policy is `deny`.
         """
-        buckets = self._buckets(principal, call.model)
+        limits = self._applicable(principal, call.model)
         experience = self.experience(call.model.name)
-        expected = self._estimate(call, experience, buckets)
-        usage = UsageVector(1, expected.prompt_tokens, 0, expected.completion_tokens)
-        if not buckets.keys:
+        likely = self._estimate(call, experience)
+        cost = worst_cost(call, likely, self._prices.current(call.model.name))
+        try:
+            expected = fitted(call, likely, limits, experience.bytes_per_token)
+        except (RequestExceedsLimit, InstructionsExceedLimit):
+            self._metrics.decided("too_large")
+            raise
+        tenant, deployment = limits.tenant, limits.deployment
+        if not tenant and deployment is None:
             self._metrics.decided("unlimited")
-            return Reservation(call.event_id, buckets, expected, usage, [], None, experience)
-        if self._store.available:
-            try:
-                answer = await self._store.reserve(call.event_id.hex, buckets, usage)
-            except LimiterUnavailable:
-                return self._admit_without_redis(call, buckets, expected, usage, experience)
-            if isinstance(answer, Refusal):
-                self._refuse(buckets, answer)
-            if self._fell_back:
-                self._fell_back = False
-                self._local.forget()
-            self._local.remember(buckets.keys, answer.levels)
-            self._metrics.decided("granted")
-            return Reservation(call.event_id, buckets, expected, usage, answer.levels, self._store, experience)
-        return self._admit_without_redis(call, buckets, expected, usage, experience)
+            return Reservation(call.event_id, expected, experience, cost.most)
+        usage = UsageVector(1, expected.prompt_tokens, 0, expected.completion_tokens)
+        claim = wide = None
+        if tenant.budgets:
+            worst = nano_usd(cost.most)
+            claim = Claim(call.event_id, tenant, usage, worst, nano_usd(cost.least) if call.stream else worst)
+        elif tenant:
+            claim = Claim(call.event_id, tenant, usage)
+        if deployment is not None:
+            wide = Claim(call.event_id, deployment, usage)
+        holder, granted = await self._take(claim, wide)
+        most, allowance = cost.most, None
+        if claim is not None and granted.taken < claim.worst and holder is not None:
+            most = allowance = pico_usd(granted.taken)
+        return Reservation(
+            call.event_id,
+            expected,
+            experience,
+            most,
+            holder=holder,
+            claim=claim,
+            deployment=wide,
+            levels=granted.levels,
+            allowance=allowance,
+        )
+
+    async def run(self) -> None:
+        """Renew leases and compare budgets with the ledger, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._store.leases.run(), name="leases")
+            tasks.create_task(self._budgets.run(), name="budgets")
 
     def experience(self, model: str) -> Experience:
         """Return what is known of a model (names are those of penstock.yaml, so they are bounded)."""
@@ -82,27 +142,66 @@ class Admitter:
             experience = self._experience[model] = Experience()
         return experience
 
-    def _admit_without_redis(
-        self, call: Call, buckets: BucketSet, expected: Estimate, usage: UsageVector, experience: Experience
-    ) -> Reservation:
+    async def _take(self, claim: Claim | None, wide: Claim | None) -> tuple[Holder | None, Granted]:
+        """Have both claims granted, the tenant's and the model's; returns by whom, and what was taken for the first."""
+        if self._store.available:
+            try:
+                granted = await self._claim(self._store, claim, wide)
+            except LimiterUnavailable:
+                pass  # the policy decides
+            else:
+                if self._fell_back:
+                    self._fell_back = False
+                    self._fallback.forget()
+                if claim is not None:
+                    self._fallback.remember(claim, granted)
+                self._metrics.decided("granted")
+                return self._store, granted
         if self._away_policy == "deny":
             self._metrics.decided("denied_redis_away")
             raise LimiterUnavailable("limits cannot be checked now", retry_after_s=1.0)
         if self._away_policy == "allow":
             self._metrics.decided("granted_unchecked")
-            return Reservation(call.event_id, buckets, expected, usage, [], None, experience)
+            return None, _NOTHING_TAKEN
         self._fell_back = True
-        answer = self._local.reserve(buckets, usage)
-        if isinstance(answer, Refusal):
-            self._refuse(buckets, answer)
+        granted = await self._claim(self._fallback, claim, wide)
         self._metrics.decided("granted_locally")
-        levels = [int(level) for level in answer]
-        return Reservation(call.event_id, buckets, expected, usage, levels, self._local, experience)
+        return self._fallback, granted
 
-    def _estimate(self, call: Call, experience: Experience, buckets: BucketSet) -> Estimate:
+    async def _claim(self, limiter: _Limiter, claim: Claim | None, wide: Claim | None) -> Granted:
+        granted = _NOTHING_TAKEN
+        if claim is not None:
+            answer = await limiter.reserve(claim)
+            granted = answer if isinstance(answer, Granted) else await self._insist(limiter, claim, answer)
+        if wide is not None:
+            try:
+                answer = await limiter.reserve(wide)
+                if not isinstance(answer, Granted):
+                    self._refuse(wide, answer)
+            except BaseException:
+                if claim is not None:
+                    limiter.settle_soon(claim, NOTHING, 0)
+                raise
+        return granted
+
+    async def _insist(self, limiter: _Limiter, claim: Claim, answer: Answer) -> Granted:
+        """Claim again once what was unknown of budgets is known; anything else is a refusal."""
+        for _ in range(ROUNDS_MAX):
+            if not isinstance(answer, Unknown):
+                break
+            assert claim.periods is not None, "only budgets can be unknown"
+            try:
+                await self._budgets.learn([claim.periods.sums[index] for index in answer.indexes])
+            except BudgetUnknown:
+                self._metrics.decided("budget_unknown")
+                raise
+            answer = await limiter.reserve(claim)
+        return answer if isinstance(answer, Granted) else self._refuse(claim, answer)
+
+    def _estimate(self, call: Call, experience: Experience) -> Estimate:
         if call.endpoint is Endpoint.COUNT_TOKENS:
             return NOTHING_EXPECTED
-        expected = estimate(
+        return estimate(
             len(call.body),
             experience,
             output_max=call.output_max,
@@ -110,48 +209,37 @@ class Admitter:
             embeds=not call.endpoint.generates,
             media=call.media,
         )
-        capacity = buckets.tightest_token_capacity
-        if capacity is None:
-            return expected
-        weights = call.model.weights
-        prompt_cost = expected.prompt_tokens * weights.input
-        if prompt_cost > capacity:
-            self._metrics.decided("too_large")
-            fixed_tokens = instruction_tokens(call.fields, experience.bytes_per_token)
-            if fixed_tokens * weights.input > capacity:
-                raise InstructionsExceedLimit(
-                    f"the tools and instructions alone (about {fixed_tokens} tokens) are larger than the token limit "
-                    f"of {capacity:.0f} can ever hold; use fewer tools, or have the limit raised"
-                )
-            raise RequestExceedsLimit(
-                f"the prompt (about {expected.prompt_tokens} tokens) is larger than the token limit of "
-                f"{capacity:.0f} can ever hold; shorten it",
-                param=call.endpoint.prompt_field,
-            )
-        # What a completion might need is a guess: it is cut to what the bucket can hold, so a small limit still serves.
-        room = capacity - prompt_cost
-        if expected.completion_tokens * weights.output <= room:
-            return expected
-        completion_tokens = int(room / weights.output)
-        if prompt_cost + completion_tokens * weights.output > capacity:  # by a rounding, and then for ever
-            completion_tokens -= 1
-        return expected._replace(completion_tokens=completion_tokens)
 
-    def _buckets(self, principal: Principal, model: ModelConfig) -> BucketSet:
+    def _applicable(self, principal: Principal, model: ModelConfig) -> Applicable:
         key = (id(principal), id(model))
-        known = self._bucket_sets.get(key)
+        known = self._known.get(key)
         if known is not None:
             return known[2]
-        buckets = bucket_set(principal, model)
-        self._bucket_sets[key] = (principal, model, buckets)
-        if len(self._bucket_sets) > _BUCKET_SETS_MAX:
-            self._bucket_sets.popitem(last=False)
-        return buckets
+        limits = applicable(principal, model)
+        self._known[key] = (principal, model, limits)
+        if len(self._known) > _APPLICABLE_MAX:
+            self._known.popitem(last=False)
+        return limits
 
-    def _refuse(self, buckets: BucketSet, refusal: Refusal) -> NoReturn:
-        limit = buckets.limits[refusal.index]
-        self._metrics.decided("refused")
+    def _refuse(self, claim: Claim, answer: Answer) -> NoReturn:
+        limits = claim.limits
+        if isinstance(answer, Exceeded):
+            self._metrics.decided("refused_budget")
+            raise BudgetExceeded(f"the {limits.name(answer.index)} is used up")
+        if not isinstance(answer, Refusal):
+            self._metrics.decided("budget_unknown")
+            raise BudgetUnknown("what is left of the budget cannot be told now", retry_after_s=1.0)
+        retry_after_s = min(answer.wait_ms / 1000, RETRY_AFTER_S_MAX)
+        index, buckets = answer.index, len(limits.limits)
+        if index < buckets:
+            self._metrics.decided("refused")
+            limit = limits.limits[index]
+            raise LimitExceeded(f"limit '{limit.name}' of {limit.per_minute} is spent", retry_after_s=retry_after_s)
+        if index < buckets + len(limits.concurrency):
+            self._metrics.decided("refused_concurrency")
+            places = limits.concurrency[index - buckets]
+            raise LimitExceeded(f"limit '{places.name}' of {places.requests} is reached", retry_after_s=retry_after_s)
+        self._metrics.decided("refused_budget_reserved")
         raise LimitExceeded(
-            f"limit '{limit.name}' of {limit.per_minute} is spent",
-            retry_after_s=min(refusal.wait_ms / 1000, RETRY_AFTER_S_MAX),
+            f"what is left of the {limits.name(index)} is held by requests that run", retry_after_s=retry_after_s
         )

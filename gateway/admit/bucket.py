@@ -49,7 +49,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`index` is the bucket that takes longest to cover the request, `wait_ms` how long that is."""
+    """`index` is the limit that takes longest to cover the request, `wait_ms` how long that is."""
 
     index: int
     wait_ms: int

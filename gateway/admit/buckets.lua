@@ -1,4 +1,4 @@
--- What reserve.lua and settle.lua share: this file is put before each of them.
+-- What the scripts share that know of buckets, and the clock: this file is put before them.
 --
 -- A bucket's key holds "level at_ms": its level when it was last written, and when that was. A missing one is full.
 -- A spec is [capacity, refill per second, weights...].
@@ -9,16 +9,19 @@ local function clock_ms()
   return time[1] * 1000 + time[2] / 1000
 end
 
--- The level of a bucket now, refilled; a clock step backwards counts as no time passing.
+-- The level of a bucket now, refilled; then its level as it was written, and when, nil for a missing one. A clock step
+-- backwards counts as no time passing.
 local function level_now(key, spec, now_ms)
   local stored = redis.call('GET', key)
   if not stored then
     return spec[1]
   end
   local space = string.find(stored, ' ', 1, true)
-  local elapsed_ms = now_ms - tonumber(string.sub(stored, space + 1))
+  local at_ms = tonumber(string.sub(stored, space + 1))
+  local elapsed_ms = now_ms - at_ms
   if elapsed_ms < 0 then elapsed_ms = 0 end
-  return math.min(tonumber(string.sub(stored, 1, space - 1)) + elapsed_ms / 1000 * spec[2], spec[1])
+  local level = tonumber(string.sub(stored, 1, space - 1))
+  return math.min(level + elapsed_ms / 1000 * spec[2], spec[1]), level, at_ms
 end
 
 -- What a usage vector takes from a bucket.

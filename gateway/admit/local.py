@@ -15,7 +15,7 @@ from gateway.admit.bucket import Bucket, Refusal, UsageVector, reserve, settle
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.admit.policy import BucketSet
+    from gateway.admit.policy import LimitSet
 
 BUCKETS_MAX = 100_000
 
@@ -27,6 +27,10 @@ class LocalBuckets:
         self._replicas_live = replicas_live
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._told: dict[str, float] = {}
+
+    def replicas(self) -> int:
+        """Return among how many replicas limits are shared out."""
+        return max(self._replicas_live(), 1)
 
     def remember(self, keys: Sequence[str], levels: Sequence[int]) -> None:
         """Keep the levels that Redis told, to start from should it go away."""
@@ -40,7 +44,7 @@ class LocalBuckets:
         """Redis answers again: its levels count, not these."""
         self._levels.clear()
 
-    def reserve(self, buckets: BucketSet, usage: UsageVector) -> Refusal | list[float]:
+    def reserve(self, buckets: LimitSet, usage: UsageVector) -> Refusal | list[float]:
         """Take `usage` from this replica's share, or say how long to wait; returns the levels left."""
         shares, levels, now_s = self._open(buckets, usage)
         refusal = reserve(shares, levels, usage)
@@ -49,7 +53,7 @@ class LocalBuckets:
         self._store(buckets.keys, levels, now_s)
         return levels
 
-    def settle(self, buckets: BucketSet, reserved: UsageVector, used: UsageVector) -> None:
+    def settle(self, buckets: LimitSet, reserved: UsageVector, used: UsageVector) -> None:
         """Replace what `reserve` took by what was used, unless that was forgotten since."""
         if any(key not in self._levels for key in buckets.keys):
             return
@@ -57,8 +61,8 @@ class LocalBuckets:
         settle(shares, levels, reserved, used)
         self._store(buckets.keys, levels, now_s)
 
-    def _open(self, buckets: BucketSet, usage: UsageVector) -> tuple[list[Bucket], list[float], float]:
-        replicas = max(self._replicas_live(), 1)
+    def _open(self, buckets: LimitSet, usage: UsageVector) -> tuple[list[Bucket], list[float], float]:
+        replicas = self.replicas()
         now_s = time.monotonic()
         shares, levels = [], []
         for key, bucket in zip(buckets.keys, buckets.buckets, strict=True):

@@ -1,27 +1,51 @@
-"""Which limits apply to a request, as the buckets to take from; pure, and worked out once per key and model."""
+"""Which limits apply to a request, as what to take from Redis; pure, and worked out once per key and model."""
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
 
 import msgspec
 
 from gateway.admit.bucket import Bucket, Weights
-from gateway.domain.principal import Limit, LimitUnit
+from gateway.admit.budget import BudgetTerms, nano_usd, period_start
+from gateway.domain.budget import BudgetKey
+from gateway.domain.principal import ConcurrencyLimit, Level, Limit, LimitUnit
 
 if TYPE_CHECKING:
-    from gateway.domain.config import ModelConfig
-    from gateway.domain.principal import Principal
+    from collections.abc import Sequence
 
-_REQUESTS: Weights = (1.0, 0.0, 0.0, 0.0)
+    from gateway.domain.config import ModelConfig, TokenWeights
+    from gateway.domain.principal import Budget, Principal
+
+LEASE_MS = 30_000
+"""How long a place among concurrent requests lasts that nobody renews: its replica has died."""
+
+CONCURRENCY_WAIT_MS = 1_000
+BUDGET_WAIT_MS = 5_000
+"""What a refusal says to wait where no refill tells: until others' requests may have ended, or cost less than held."""
+
+_DAY_MS = 86_400_000
+_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+_DEPLOYMENT = UUID(int=0)
 
 
-@dataclass(frozen=True, slots=True)
-class BucketSet:
-    """All buckets of one principal and model, with what Redis needs to know of them, encoded once.
+class PeriodKeys(NamedTuple):
+    """The budgets of one day: their sums in Postgres, and in Redis two keys each: its hash, and what is held of it."""
 
-    `tag` is the Redis Cluster hash tag: all keys of an organization live on one slot.
+    day: int
+    sums: tuple[BudgetKey, ...]
+    redis: tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False)
+class LimitSet:
+    """All limits of one principal and model, or of one model, with what Redis needs to know of them, encoded once.
+
+    `tag` is the Redis Cluster hash tag: all keys of an organization, or of a model, live on one slot. No key has a
+    limit's numbers in it: a limit that is raised or lowered goes on from where it is.
     """
 
     tag: str
@@ -29,35 +53,182 @@ class BucketSet:
     buckets: tuple[Bucket, ...]
     keys: tuple[str, ...]
     spec_json: bytes
-    tightest_token_capacity: float | None
+    concurrency: tuple[ConcurrencyLimit, ...]
+    lease_keys: tuple[str, ...]
+    budgets: tuple[Budget, ...]
+    terms: tuple[BudgetTerms, ...]
+    terms_json: bytes | None
+    """What reserve.lua is told of leases and budgets, None where there are neither."""
+    organization_id: UUID
+    by_unit: tuple[tuple[bytes, tuple[int, ...]], ...]
+    """Of each unit that a limit counts, its name in headers, and which limits count it."""
+    _periods: PeriodKeys | None = None
 
     def reservation_key(self, event_id: str) -> str:
         """Return the Redis key of one request's reservation."""
         return f"pst:{{{self.tag}}}:r:{event_id}"
 
+    def period_keys(self, opened_ms: int) -> PeriodKeys:
+        """Return the budgets' keys for a request opened at a Unix time in milliseconds: one for each day."""
+        day = opened_ms // _DAY_MS
+        known = self._periods
+        if known is None or known.day != day:
+            date = dt.date.fromordinal(_EPOCH_ORDINAL + day)
+            sums = tuple(
+                BudgetKey(
+                    self.organization_id,
+                    budget.level,
+                    budget.subject_id,
+                    budget.model,
+                    budget.period,
+                    period_start(budget.period, date),
+                )
+                for budget in self.budgets
+            )
+            redis = tuple(key for each in sums for key in redis_keys(each))
+            known = self._periods = PeriodKeys(day, sums, redis)
+        return known
 
-def bucket_set(principal: Principal, model: ModelConfig) -> BucketSet:
-    """Return the buckets that a request of `principal` for `model` must pass, widest level first."""
-    weights = model.weights
-    tokens: Weights = (0.0, weights.input, weights.cached_input, weights.output)
-    limits = tuple(limit for limit in principal.limits if limit.model in (None, model.name))
-    buckets = tuple(
-        Bucket(
-            capacity=float(limit.burst),
-            refill_per_s=limit.per_minute / 60,
-            weights=_REQUESTS if limit.unit is LimitUnit.REQUESTS else tokens,
+    def name(self, index: int) -> str:
+        """Return how a refusal names a limit: buckets, leases and budgets are counted through."""
+        names = [each.name for each in self.limits]
+        names += (each.name for each in self.concurrency)
+        names += (each.name for each in self.budgets)
+        return names[index]
+
+    def __bool__(self) -> bool:
+        return bool(self.keys) or self.terms_json is not None
+
+
+class Applicable(NamedTuple):
+    """All that a request must pass. `deployment`: the model's own limits over all tenants, None where it has none.
+
+    Capacities are the tightest of all buckets that count tokens, input and output alike, input alone, or output alone;
+    None where there is no such bucket.
+    """
+
+    tenant: LimitSet
+    deployment: LimitSet | None
+    token_capacity: float | None
+    input_capacity: float | None
+    output_capacity: float | None
+
+
+def applicable(principal: Principal, model: ModelConfig) -> Applicable:
+    """Return what a request of `principal` for `model` must pass."""
+    tenant = limit_set(principal, model)
+    deployment = deployment_set(model)
+    sets = (tenant,) if deployment is None else (tenant, deployment)
+
+    def tightest(unit: LimitUnit) -> float | None:
+        return min(
+            (
+                bucket.capacity
+                for one in sets
+                for bucket, limit in zip(one.buckets, one.limits, strict=True)
+                if limit.unit is unit
+            ),
+            default=None,
         )
-        for limit in limits
+
+    return Applicable(
+        tenant,
+        deployment,
+        tightest(LimitUnit.TOKENS),
+        tightest(LimitUnit.INPUT_TOKENS),
+        tightest(LimitUnit.OUTPUT_TOKENS),
     )
-    tag = principal.organization_id.hex
-    keys = tuple(f"pst:{{{tag}}}:b:{limit.subject_id.hex}:{limit.unit}:{limit.model or ''}" for limit in limits)
+
+
+def limit_set(principal: Principal, model: ModelConfig) -> LimitSet:
+    """Return the tenant's limits that a request of `principal` for `model` must pass, widest level first."""
+    either = (None, model.name)
+    return _limit_set(
+        principal.organization_id.hex,
+        principal.organization_id,
+        [limit for limit in principal.limits if limit.model in either],
+        [limit for limit in principal.concurrency_limits if limit.model in either],
+        [budget for budget in principal.budgets if budget.model in either],
+        model.weights,
+    )
+
+
+def deployment_set(model: ModelConfig) -> LimitSet | None:
+    """Return a model's own limits over all tenants, None when it has none."""
+    of = model.limits
+    rates = (
+        (LimitUnit.REQUESTS, of.requests_per_minute, of.requests_burst),
+        (LimitUnit.TOKENS, of.tokens_per_minute, of.tokens_burst),
+        (LimitUnit.INPUT_TOKENS, of.input_tokens_per_minute, of.input_tokens_burst),
+        (LimitUnit.OUTPUT_TOKENS, of.output_tokens_per_minute, of.output_tokens_burst),
+    )
+    limits = [
+        Limit(Level.DEPLOYMENT, _DEPLOYMENT, unit, per_minute, burst or per_minute, model.name)
+        for unit, per_minute, burst in rates
+        if per_minute is not None
+    ]
+    concurrency = (
+        []
+        if of.concurrent_requests is None
+        else [ConcurrencyLimit(Level.DEPLOYMENT, _DEPLOYMENT, of.concurrent_requests, model.name)]
+    )
+    if not limits and not concurrency:
+        return None
+    return _limit_set(f"model:{model.name}", _DEPLOYMENT, limits, concurrency, [], model.weights)
+
+
+def redis_keys(budget: BudgetKey) -> tuple[str, str]:
+    """Return the Redis keys of a budget: its hash, and what is held of it."""
+    suffix = f"{budget.subject_id.hex}:{budget.period}:{budget.period_start:%Y%m%d}:{budget.model or ''}"
+    tag = budget.organization_id.hex
+    return f"pst:{{{tag}}}:s:{suffix}", f"pst:{{{tag}}}:h:{suffix}"
+
+
+def _limit_set(
+    tag: str,
+    organization_id: UUID,
+    limits: Sequence[Limit],
+    concurrency: Sequence[ConcurrencyLimit],
+    budgets: Sequence[Budget],
+    weights: TokenWeights,
+) -> LimitSet:
+    buckets = tuple(Bucket(float(each.burst), each.per_minute / 60, _weights(each.unit, weights)) for each in limits)
     spec = [[bucket.capacity, bucket.refill_per_s, *bucket.weights] for bucket in buckets]
-    capacities = [b.capacity for b, limit in zip(buckets, limits, strict=True) if limit.unit is LimitUnit.TOKENS]
-    return BucketSet(
+    terms = tuple(BudgetTerms(nano_usd(budget.amount), budget.stops_streams) for budget in budgets)
+    told = [
+        LEASE_MS,
+        CONCURRENCY_WAIT_MS,
+        BUDGET_WAIT_MS,
+        [limit.requests for limit in concurrency],
+        [(term.amount, int(term.stops)) for term in terms],
+    ]
+    return LimitSet(
         tag=tag,
-        limits=limits,
+        limits=tuple(limits),
         buckets=buckets,
-        keys=keys,
+        keys=tuple(f"pst:{{{tag}}}:b:{each.subject_id.hex}:{each.unit}:{each.model or ''}" for each in limits),
         spec_json=msgspec.json.encode(spec),
-        tightest_token_capacity=min(capacities, default=None),
+        concurrency=tuple(concurrency),
+        lease_keys=tuple(f"pst:{{{tag}}}:l:{each.subject_id.hex}:{each.model or ''}" for each in concurrency),
+        budgets=tuple(budgets),
+        terms=terms,
+        terms_json=msgspec.json.encode(told) if concurrency or budgets else None,
+        organization_id=organization_id,
+        by_unit=tuple(
+            (unit.value.encode(), indexes)
+            for unit in LimitUnit
+            if (indexes := tuple(index for index, each in enumerate(limits) if each.unit is unit))
+        ),
     )
+
+
+def _weights(unit: LimitUnit, weights: TokenWeights) -> Weights:
+    match unit:
+        case LimitUnit.REQUESTS:
+            return (1.0, 0.0, 0.0, 0.0)
+        case LimitUnit.TOKENS:
+            return (0.0, weights.input, weights.cached_input, weights.output)
+        case LimitUnit.INPUT_TOKENS:
+            return (0.0, weights.input, weights.cached_input, 0.0)
+        case LimitUnit.OUTPUT_TOKENS:
+            return (0.0, 0.0, 0.0, weights.output)

@@ -6,6 +6,15 @@ from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
 
+_SHARED = {
+    "reserve": ("buckets", "budgets"),
+    "settle": ("buckets", "budgets"),
+    "renew": ("buckets",),
+    "probe": ("buckets",),
+    "begin_budgets": ("budgets",),
+    "mend_budgets": ("budgets",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -16,7 +25,8 @@ class Script:
 
     @classmethod
     def load(cls, name: str) -> Script:
-        """Read `name`.lua from beside this module, with what the scripts share before it."""
+        """Read `name`.lua from beside this module, with what it shares with others before it."""
         package = files("gateway.admit")
-        source = "".join(package.joinpath(f"{part}.lua").read_text("utf-8") for part in ("buckets", name))
+        parts = (*_SHARED[name], name)
+        source = "".join(package.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
         return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())

@@ -63,8 +63,7 @@ class Limit:
     @property
     def name(self) -> str:
         """How a refusal names this limit: `team tokens per minute`."""
-        narrowed = f" for {self.model}" if self.model else ""
-        return f"{self.level} {self.unit} per minute{narrowed}"
+        return f"{self.level} {self.unit} per minute{_narrowed(self.model)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,11 @@ class ConcurrencyLimit:
     subject_id: UUID
     requests: int
     model: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How a refusal names this limit: `team concurrent requests`."""
+        return f"{self.level} concurrent requests{_narrowed(self.model)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,11 @@ class Budget:
     amount: PicoUsd
     stops_streams: bool = False
     model: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How a refusal names this budget: `team budget per month`."""
+        return f"{self.level} budget per {self.period}{_narrowed(self.model)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +134,7 @@ class Principal:
     def may_use(self, model: str) -> bool:
         """Return whether the key may use the model called `model` in penstock.yaml."""
         return self.models_allowed is None or model in self.models_allowed
+
+
+def _narrowed(model: str | None) -> str:
+    return f" for {model}" if model else ""

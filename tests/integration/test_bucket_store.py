@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
-from uuid import uuid4
 
 import pytest
 import redis as sync_redis
 
 from gateway.admit import redis_node
 from gateway.admit.bucket import Refusal, UsageVector
-from gateway.admit.bucket_store import BucketStore, Granted
+from gateway.admit.bucket_store import BucketStore
+from gateway.admit.claim import Claim, Granted
 from gateway.admit.redis_cluster import scripts_on
 from gateway.errors import LimiterUnavailable
 from gateway.observe.metrics import Metrics
 from gateway.storage.redis import RedisClients
+from gateway.units import new_event_id
 from tests.support.frozen import frozen
 from tests.support.limits import buckets, levels_of, requests, tokens
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from uuid import UUID
 
-    from gateway.admit.policy import BucketSet
+    from gateway.admit.policy import LimitSet
     from gateway.admit.redis_node import RedisNode
     from gateway.dev.children import RunningServer
 
@@ -75,19 +77,22 @@ def only(store: BucketStore) -> RedisNode:
     return node
 
 
-def event() -> str:
-    """Return the id of a request."""
-    return uuid4().hex
+event = new_event_id
 
 
-def levels(redis: sync_redis.Redis, of: BucketSet) -> list[float | None]:
+def claim(event_id: UUID, of: LimitSet, usage: UsageVector = ONE) -> Claim:
+    """Return what a request claims."""
+    return Claim(event_id, of, usage)
+
+
+def levels(redis: sync_redis.Redis, of: LimitSet) -> list[float | None]:
     """Return the levels as they are stored, None for a bucket that is not."""
     return levels_of(cast("list[bytes | None]", redis.mget(of.keys)))
 
 
-async def granted(store: BucketStore, of: BucketSet, usage: UsageVector, event_id: str) -> list[int]:
+async def granted(store: BucketStore, of: LimitSet, usage: UsageVector, event_id: UUID) -> list[int]:
     """Reserve, which must be granted; returns the levels left."""
-    answer = await store.reserve(event_id, of, usage)
+    answer = await store.reserve(claim(event_id, of, usage))
     assert isinstance(answer, Granted)
     return answer.levels
 
@@ -113,7 +118,7 @@ async def test_a_refusal_names_the_bucket_that_takes_longest_and_writes_nothing(
     store: BucketStore, redis: sync_redis.Redis
 ) -> None:
     of = buckets(tokens(60, burst=100), tokens(6, burst=100), requests(60))
-    answer = await store.reserve(event(), of, UsageVector(1, 101, 0, 0))
+    answer = await store.reserve(claim(event(), of, UsageVector(1, 101, 0, 0)))
     assert answer == Refusal(index=1, wait_ms=10_000)
     assert redis.dbsize() == 0
 
@@ -122,18 +127,18 @@ async def test_settling_gives_back_what_was_not_used_once(store: BucketStore, re
     of, id_ = buckets(requests(1, burst=10), tokens(1, burst=1_000)), event()
     await granted(store, of, UsageVector(1, 100, 0, 500), id_)
     for _ in range(3):
-        store.settle_soon(id_, of, UsageVector(1, 100, 0, 50))
+        store.settle_soon(claim(id_, of), UsageVector(1, 100, 0, 50), 0)
     await settled(store)
     assert await granted(store, of, UsageVector(0, 0, 0, 0), event()) == [9, 850]
-    assert redis.exists(of.reservation_key(id_)) == 0
+    assert redis.exists(of.reservation_key(id_.hex)) == 0
 
 
 async def test_more_than_was_reserved_is_a_debt(store: BucketStore) -> None:
     of, id_ = buckets(tokens(60, burst=100)), event()
     await granted(store, of, UsageVector(1, 100, 0, 0), id_)
-    store.settle_soon(id_, of, UsageVector(1, 100, 0, 60))
+    store.settle_soon(claim(id_, of), UsageVector(1, 100, 0, 60), 0)
     await settled(store)
-    answer = await store.reserve(event(), of, UsageVector(1, 0, 0, 0))
+    answer = await store.reserve(claim(event(), of, UsageVector(1, 0, 0, 0)))
     assert isinstance(answer, Refusal)
     assert 50_000 < answer.wait_ms <= 60_000
 
@@ -141,7 +146,7 @@ async def test_more_than_was_reserved_is_a_debt(store: BucketStore) -> None:
 async def test_a_withdrawal_gives_all_of_it_back(store: BucketStore) -> None:
     of, id_ = buckets(requests(1, burst=10)), event()
     await granted(store, of, ONE, id_)
-    store.withdraw_soon(id_, of)
+    store.withdraw_soon(claim(id_, of))
     await settled(store)
     assert await granted(store, of, UsageVector(0, 0, 0, 0), event()) == [10]
 
@@ -150,10 +155,10 @@ async def test_a_withdrawal_that_arrives_first_refuses_what_comes_after(
     store: BucketStore, redis: sync_redis.Redis
 ) -> None:
     of, id_ = buckets(requests(10)), event()
-    store.withdraw_soon(id_, of)
+    store.withdraw_soon(claim(id_, of))
     await settled(store)
     with pytest.raises(LimiterUnavailable, match="withdrawn"):
-        await store.reserve(id_, of, ONE)
+        await store.reserve(claim(id_, of, ONE))
     assert store.available, "which is no sign that Redis is away"
     assert levels(redis, of) == [None]
 
@@ -164,7 +169,7 @@ async def test_giving_up_on_an_answer_gives_back_what_it_took(
 ) -> None:
     """At whatever point the client hangs up: before the question is sent, on its way, or with the answer."""
     of, id_ = buckets(requests(1, burst=10)), event()
-    reserving = asyncio.ensure_future(store.reserve(id_, of, ONE))
+    reserving = asyncio.ensure_future(store.reserve(claim(id_, of, ONE)))
     for _ in range(turns):
         await asyncio.sleep(0)
     reserving.cancel()
@@ -178,8 +183,8 @@ async def test_what_was_reserved_lapses_by_itself(redis_url: str, redis: sync_re
     async with opened(redis_url, ttl_s=0.001) as store:
         of, id_ = buckets(requests(1, burst=10)), event()
         await granted(store, of, ONE, id_)
-        await wait_until(lambda: not redis.exists(of.reservation_key(id_)), "the reservation has lapsed")
-        store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
+        await wait_until(lambda: not redis.exists(of.reservation_key(id_.hex)), "the reservation has lapsed")
+        store.settle_soon(claim(id_, of), UsageVector(0, 0, 0, 0), 0)
         await settled(store)
         assert await granted(store, of, UsageVector(0, 0, 0, 0), event()) == [9], "it stands as it was"
 
@@ -193,19 +198,19 @@ async def test_a_frozen_redis_is_away_until_it_answers_and_keeps_nothing_that_wa
             await granted(store, of, ONE, before)
             with frozen(own_redis):
                 with pytest.raises(LimiterUnavailable):
-                    await store.reserve(late, of, ONE)
+                    await store.reserve(claim(late, of, ONE))
                 assert not store.available
                 assert sample(store, "penstock_limiter_fallback") == 1
                 with pytest.raises(LimiterUnavailable, match="away"):
-                    store.reserve(event(), of, ONE).send(None)  # at once: it waits for nothing
-                store.settle_soon(before, of, ONE)
+                    store.reserve(claim(event(), of, ONE)).send(None)  # at once: it waits for nothing
+                store.settle_soon(claim(before, of), ONE, 0)
                 assert len(only(store)._unsent) == 2
             await wait_until(lambda: store.available and not only(store)._unsent, "all is settled")
             assert sample(store, "penstock_limiter_fallback") == 0
             await settled(store)
             assert levels(redis, of) == pytest.approx([9.0], abs=0.5), "one a minute comes back"
-            assert redis.exists(of.reservation_key(before)) == 0
-            assert redis.get(of.reservation_key(late)) in (None, b"-")
+            assert redis.exists(of.reservation_key(before.hex)) == 0
+            assert redis.get(of.reservation_key(late.hex)) in (None, b"-")
 
 
 async def test_a_kept_connection_that_was_closed_is_no_reason_to_take_redis_for_away(
@@ -221,7 +226,7 @@ async def test_a_settle_that_fails_is_sent_again(own_redis: RunningServer) -> No
     async with opened(own_redis.address, timeout_s=SHORT_S) as store:
         await granted(store, of, ONE, id_)
         with frozen(own_redis):
-            store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
+            store.settle_soon(claim(id_, of), UsageVector(0, 0, 0, 0), 0)
             await wait_until(lambda: not store.available, "it is found to be away")
         await wait_until(lambda: store.available and not only(store)._unsent, "all is settled")
         await settled(store)
@@ -236,7 +241,7 @@ async def test_settles_that_wait_are_bounded_and_grow_old(
     async with opened(own_redis.address, ttl_s=0.0) as store:
         only(store).available = False
         for _ in range(5):
-            store.settle_soon(event(), of, ONE)
+            store.settle_soon(claim(event(), of), ONE, 0)
         assert len(only(store)._unsent) == 3
         assert sample(store, "penstock_limiter_settles_dropped_total") == 2
         own_redis.child.stop()
@@ -249,7 +254,7 @@ async def test_what_waits_is_sent_when_the_store_closes(redis_url: str, redis: s
     async with opened(redis_url) as store:
         await granted(store, of, ONE, id_)
         only(store).available = False
-        store.settle_soon(id_, of, UsageVector(0, 0, 0, 0))
+        store.settle_soon(claim(id_, of), UsageVector(0, 0, 0, 0), 0)
         only(store).available = True
         await store.close()
     assert levels(redis, of) == [10.0]

@@ -38,6 +38,6 @@ def test_what_is_reserved_fits_into_every_bucket(
     except RequestExceedsLimit:
         return
     (usage,) = desk.store.reserved
-    buckets = desk.admitter._buckets(caller, asked)
-    assert all(bucket.cost(usage) <= bucket.capacity for bucket in buckets.buckets)
+    tenant = desk.admitter._applicable(caller, asked).tenant
+    assert all(bucket.cost(usage) <= bucket.capacity for bucket in tenant.buckets)
     assert usage.output_tokens >= 0

@@ -6,20 +6,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.admit.admitter import Admitter
-from gateway.admit.bucket_store import BucketStore, Granted
+from gateway.admit.bucket_store import BucketStore
+from gateway.admit.budgets import BudgetBook
+from gateway.admit.claim import Granted
 from gateway.admit.local import LocalBuckets
 from gateway.admit.redis_single import RedisSingle
 from gateway.domain.call import Call, Endpoint
+from gateway.errors import BudgetUnknown, LimiterUnavailable
 from gateway.observe.metrics import Metrics
 from gateway.storage.redis import open_redis
-from gateway.units import new_event_id
+from gateway.units import PicoUsd, new_event_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.admit.admitter import AwayPolicy
-    from gateway.admit.bucket import Refusal, UsageVector
-    from gateway.admit.policy import BucketSet
+    from gateway.admit.bucket import UsageVector
+    from gateway.admit.claim import Answer, Claim
+    from gateway.domain.budget import BudgetKey
     from gateway.domain.config import ModelConfig
-    from gateway.errors import LimiterUnavailable
+    from gateway.settle.price import EffectivePrice
 
 
 class Store(BucketStore):
@@ -30,27 +36,58 @@ class Store(BucketStore):
     def __init__(self, metrics: Metrics) -> None:
         client = open_redis("redis://127.0.0.1:1", 0.01)  # connects at its first command, which never comes
         super().__init__(RedisSingle(client, timeout_s=0.01, metrics=metrics), reservation_ttl_s=60, metrics=metrics)
-        self.answer: Refusal | LimiterUnavailable | list[int] | None = None
+        self.answer: Answer | LimiterUnavailable | list[int] | None = None
         self.reserved: list[UsageVector] = []
+        self.claims: list[Claim] = []
         self.settled: list[tuple[str, UsageVector]] = []
+        self.costs: list[int] = []
 
-    async def reserve(self, event_id: str, buckets: BucketSet, usage: UsageVector) -> Granted | Refusal:
+    async def reserve(self, claim: Claim) -> Answer:
         """Answer."""
-        del event_id
-        self.reserved.append(usage)
+        self.reserved.append(claim.usage)
+        self.claims.append(claim)
         answer = self.answer
         if answer is None:
-            return Granted([int(bucket.capacity) for bucket in buckets.buckets])
+            full = [int(bucket.capacity) for bucket in claim.limits.buckets]
+            return Granted(full, claim.worst, [claim.worst for _ in claim.limits.budgets])
         if isinstance(answer, list):
             return Granted(answer)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def settle_soon(self, event_id: str, buckets: BucketSet, used: UsageVector) -> None:
+    def settle_soon(self, claim: Claim, used: UsageVector, cost: int) -> None:
         """Take note."""
-        del buckets
-        self.settled.append((event_id, used))
+        self.settled.append((claim.event_id, used))
+        self.costs.append(cost)
+
+
+class Books:
+    """Knows what was spent, the same of each budget; or is away."""
+
+    def __init__(self) -> None:
+        self.amount = PicoUsd(0)
+        self.away = False
+        self.asked: list[list[BudgetKey]] = []
+
+    async def spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
+        """Answer."""
+        self.asked.append(list(budgets))
+        if self.away:
+            raise BudgetUnknown("Postgres is away")
+        return [self.amount for _ in budgets]
+
+
+@dataclass
+class Prices:
+    """The same price for each model, None for none."""
+
+    effective: EffectivePrice | None = None
+
+    def current(self, model: str) -> EffectivePrice | None:
+        """Return it."""
+        del model
+        return self.effective
 
 
 @dataclass
@@ -60,6 +97,8 @@ class Desk:
     store: Store
     local: LocalBuckets
     metrics: Metrics
+    books: Books
+    prices: Prices
     admitter: Admitter
 
     def decisions(self, decision: str) -> float:
@@ -72,7 +111,10 @@ def make_desk(away_policy: AwayPolicy = "local", *, replicas: int = 1) -> Desk:
     """Return an admitter on a scripted store."""
     metrics = Metrics()
     store, buckets = Store(metrics), LocalBuckets(lambda: replicas)
-    return Desk(store, buckets, metrics, Admitter(store, buckets, away_policy=away_policy, metrics=metrics))
+    books, prices = Books(), Prices()
+    budgets = BudgetBook(store.redis, books, lambda: 0.0)
+    admitter = Admitter(store, buckets, budgets, prices, away_policy=away_policy, metrics=metrics)
+    return Desk(store, buckets, metrics, books, prices, admitter)
 
 
 def call(

@@ -121,13 +121,13 @@ async def test_headers_of_a_unit_without_a_limit_are_left_out() -> None:
 
 async def test_buckets_are_worked_out_once_for_a_caller_and_model(monkeypatch: pytest.MonkeyPatch) -> None:
     desk, caller, asked = make_desk(), principal(requests(60)), model()
-    first = desk.admitter._buckets(caller, asked)
-    assert desk.admitter._buckets(caller, asked) is first
-    assert desk.admitter._buckets(caller, model("other")) is not first
-    monkeypatch.setattr(admitter_module, "_BUCKET_SETS_MAX", 2)
+    first = desk.admitter._applicable(caller, asked)
+    assert desk.admitter._applicable(caller, asked) is first
+    assert desk.admitter._applicable(caller, model("other")) is not first
+    monkeypatch.setattr(admitter_module, "_APPLICABLE_MAX", 2)
     for _ in range(5):
-        desk.admitter._buckets(principal(requests(60)), asked)
-    assert len(desk.admitter._bucket_sets) <= 4
+        desk.admitter._applicable(principal(requests(60)), asked)
+    assert len(desk.admitter._known) <= 4
     assert desk.admitter.experience("m") is desk.admitter.experience("m")
 
 

@@ -13,7 +13,7 @@ from tests.support.clock import Clock
 from tests.support.limits import buckets, requests, tokens
 
 if TYPE_CHECKING:
-    from gateway.admit.policy import BucketSet
+    from gateway.admit.policy import LimitSet
 
 ONE = UsageVector(1, 0, 0, 0)
 
@@ -24,7 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock.put_into(local, monkeypatch)
 
 
-def granted(shares: LocalBuckets, of: BucketSet, usage: UsageVector = ONE) -> int:
+def granted(shares: LocalBuckets, of: LimitSet, usage: UsageVector = ONE) -> int:
     """Reserve until it is refused; return how often it was granted."""
     count = 0
     while not isinstance(shares.reserve(of, usage), Refusal):
