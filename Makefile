@@ -50,7 +50,7 @@ docs: install ## Write docs/configuration.md again from the settings
 lock: ## Pin all dependencies again, with hashes (needs uv)
 	@command -v uv >/dev/null || { echo "uv is missing: pip install uv, or see https://docs.astral.sh/uv"; exit 1; }
 	$(LOCK) --upgrade pyproject.toml -o requirements/run.txt
-	$(LOCK) --upgrade --group test --constraint requirements/run.txt pyproject.toml -o requirements/test.txt
+	$(LOCK) --upgrade --group test --extra parquet --constraint requirements/run.txt pyproject.toml -o requirements/test.txt
 	$(LOCK) --upgrade --extra litellm --constraint requirements/run.txt pyproject.toml -o requirements/litellm.txt
 	$(PIN) --upgrade --group real-engine-build -o requirements/real-engine-build.txt
 	$(PIN) --upgrade --group real-engine-llama-cpp -o requirements/real-engine-llama-cpp.txt

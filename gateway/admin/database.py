@@ -63,9 +63,16 @@ async def transaction_on(dsn: str) -> AsyncIterator[Database]:
             was never migrated.
         ConfigError: the address cannot be read. Neither message holds a password.
     """
+    async with session_on(dsn) as connection, connection.transaction():
+        yield connection
+
+
+@asynccontextmanager
+async def session_on(dsn: str) -> AsyncIterator[Database]:
+    """Connect to `dsn` for a body that makes transactions of its own, and hang up. Raises as `transaction_on` does."""
     connection = await _connect(dsn)
     try:
-        async with translated(), connection.transaction():
+        async with translated():
             yield connection
     finally:
         # `close` waits for the server; a command that is done has nothing to wait for.

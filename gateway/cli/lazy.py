@@ -71,6 +71,7 @@ COMMANDS: Final = {
     "limit": LazyCommand("Requests and tokens per minute.", "gateway.cli.limit:app", _TENANTS),
     "price": LazyCommand("What tokens cost, and from when on.", "gateway.cli.price:app", _TENANTS),
     "usage": LazyCommand("What was used, and what it cost.", "gateway.cli.usage:usage", _TENANTS),
+    "ledger": LazyCommand("Correct, check and export the ledger.", "gateway.cli.ledger:app", _TENANTS),
     "admin-key": LazyCommand("Keys of the control-plane API.", "gateway.cli.admin_key:app", _TENANTS),
 }
 
