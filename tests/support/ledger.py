@@ -59,17 +59,19 @@ async def write_usage(
 
 def closed_events(dsn: str, tenant: Tenant) -> list[dict[str, Any]]:
     """Return a tenant's rows of `usage_event`, oldest first."""
-    return _rows(dsn, "SELECT * FROM usage_event WHERE organization_id = $1 ORDER BY event_id", tenant.organization_id)
+    return rows_of(
+        dsn, "SELECT * FROM usage_event WHERE organization_id = $1 ORDER BY event_id", tenant.organization_id
+    )
 
 
 def opened_events(dsn: str, tenant: Tenant) -> list[dict[str, Any]]:
     """Return a tenant's rows of `usage_open`, oldest first."""
-    return _rows(dsn, "SELECT * FROM usage_open WHERE organization_id = $1 ORDER BY event_id", tenant.organization_id)
+    return rows_of(dsn, "SELECT * FROM usage_open WHERE organization_id = $1 ORDER BY event_id", tenant.organization_id)
 
 
 def both_events(dsn: str, tenant: Tenant) -> list[tuple[UUID, dict[str, Any] | None]]:
     """Return the id of each opened event of a tenant, oldest first, with its row of `usage_event` once it is closed."""
-    rows = _rows(
+    rows = rows_of(
         dsn,
         """
         SELECT opened.event_id AS opened_id, closed.*
@@ -85,7 +87,7 @@ def closed_event(dsn: str, request_id: str) -> dict[str, Any]:
     """Wait for the row of `usage_event` that a request ends in, and return it."""
     event_id = UUID(request_id)
     rows = wait_for(
-        lambda: _rows(dsn, "SELECT * FROM usage_event WHERE event_id = $1", event_id), f"event {request_id} is closed"
+        lambda: rows_of(dsn, "SELECT * FROM usage_event WHERE event_id = $1", event_id), f"event {request_id} is closed"
     )
     assert len(rows) == 1
     return rows[0]
@@ -121,7 +123,9 @@ def cost_at(price: Mapping[str, str], row: Mapping[str, Any]) -> int:
     return int(amount)
 
 
-def _rows(dsn: str, statement: str, *arguments: object) -> list[dict[str, Any]]:
+def rows_of(dsn: str, statement: str, *arguments: object) -> list[dict[str, Any]]:
+    """Run one query and return its rows."""
+
     async def fetch() -> list[dict[str, Any]]:
         connection = await asyncpg.connect(dsn, timeout=ASK_S_MAX)
         try:

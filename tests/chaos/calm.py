@@ -1,0 +1,60 @@
+"""Waiting until a run has come to rest: every request has ended everywhere, nothing is left to write down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.chaos.check_rest import LEASES
+from tests.chaos.facts import redis_contents, spool_contents
+from tests.chaos.findings import Finding
+from tests.support.ledger import rows_of
+from tests.support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.chaos.world import World
+
+CALM_S_MAX = 60.0
+REAPED_S_MAX = 90.0
+"""A replica counts as dead after a while; then its events are closed."""
+LEASES_S_MAX = 45.0
+"""A lease lasts half a minute."""
+UNCLOSED = """
+SELECT count(*) AS count FROM usage_open AS opened
+ WHERE NOT EXISTS (SELECT 1 FROM usage_event AS closed
+                    WHERE closed.event_id = opened.event_id AND closed.opened_at = opened.opened_at)
+"""
+
+
+def calmed(world: World) -> Iterator[Finding]:
+    """Wait for each thing that must come to rest; yield what does not. What is found then is for the checks to say."""
+
+    def in_flight() -> float:
+        pages = [replica.metrics() for replica in world.replicas]
+        return sum(page["penstock_requests_in_flight"] + page["penstock_engine_requests_in_flight"] for page in pages)
+
+    def on_engines() -> int:
+        return sum(int(engine.counters()["running"]) + int(engine.counters()["waiting"]) for engine in world.engines)
+
+    def unclosed() -> int:
+        return int(rows_of(world.postgres.address, UNCLOSED)[0]["count"])
+
+    def spooled() -> list[str]:
+        return [file for replica in world.replicas for file in spool_contents(replica.home / "spool")]
+
+    def leases() -> list[str]:
+        return [key for key in redis_contents(world.redis.address) if LEASES.fullmatch(key)]
+
+    waits: list[tuple[str, Callable[[], object], float]] = [
+        ("no request is in flight", in_flight, CALM_S_MAX),
+        ("no engine works", on_engines, CALM_S_MAX),
+        ("every event is closed", unclosed, REAPED_S_MAX),
+        ("the spools are empty", spooled, CALM_S_MAX),
+        ("no lease is held", leases, LEASES_S_MAX),
+    ]
+    for what, left, timeout_s in waits:
+        try:
+            wait_for(lambda left=left: not left(), what, timeout_s)  # type: ignore[misc] # bound in its own turn
+        except AssertionError:
+            yield Finding("rest", f"not within {timeout_s:g} s: {what} (left: {left()})")
