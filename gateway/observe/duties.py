@@ -25,6 +25,16 @@ class DutyMetrics:
         self._failures = Counter(
             "penstock_duty_failures", "Runs of a duty that failed; the log says why.", ("duty",), registry=registry
         )
+        self._reaped = Counter(
+            "penstock_reaped_events",
+            "Events closed in their replica's place: it is gone, or the deadline is long over.",
+            ("reason",),
+            registry=registry,
+        )
+
+    def reaped(self, reason: str, events: int) -> None:
+        """Count events that were closed in their replica's place."""
+        self._reaped.labels(reason).inc(events)
 
     def led(self, *, leads: bool) -> None:
         """Say whether this replica leads."""

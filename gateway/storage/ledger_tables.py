@@ -81,6 +81,7 @@ usage_open = Table(
         comment="the most that the request was expected to cost",
     ),
     Index("usage_open_organization_id_idx", "organization_id", "deadline_at"),
+    Index("usage_open_ingested_at_idx", "ingested_at"),
     postgresql_partition_by="RANGE (opened_at)",
 )
 
@@ -281,4 +282,18 @@ replica_checkpoint = Table(
     Column("taken_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("live", JSONB, nullable=False, comment="of each request in flight, what it has used so far"),
     Column("counters", JSONB, nullable=False, comment="what this replica has settled since its start"),
+)
+
+reaper_state = Table(
+    "reaper_state",
+    metadata,
+    Column("only_row", Boolean, primary_key=True, server_default=text("true")),
+    Column(
+        "closed_before",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("'epoch'::timestamptz"),
+        comment="what was opened and had come by then is closed",
+    ),
+    CheckConstraint("only_row", name="only_row"),
 )

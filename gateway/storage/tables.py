@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gateway.storage.ledger_tables import (
     model_price,
+    reaper_state,
     replica,
     replica_checkpoint,
     rollup_state,
@@ -38,6 +39,7 @@ __all__ = [
     "metadata",
     "model_price",
     "organization",
+    "reaper_state",
     "replica",
     "replica_checkpoint",
     "rollup_state",
