@@ -37,7 +37,7 @@ from gateway.relay.relay import Relay
 from gateway.resources import Resources, open_resources
 from gateway.route.router import Router
 from gateway.settings import ConfigWatcher
-from gateway.settle.ledger import Ledger
+from gateway.settle.bookkeeping import Bookkeeping
 from gateway.settle.price import PriceTable
 from gateway.settle.settler import Settler
 from gateway.storage.postgres import AWAY_ERRORS
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from gateway.observe.metrics import Metrics
     from gateway.settings import Settings
 
-LEDGER_FLUSH_S_MAX = 15.0
 RESERVATION_MARGIN_S = 300.0
 
 _log = structlog.get_logger("penstock.app")
@@ -68,13 +67,7 @@ class Gateway:
             reservation_ttl_s=_longest_s(config) + RESERVATION_MARGIN_S,
             metrics=metrics,
         )
-        self.ledger = Ledger(
-            resources.pool,
-            metrics,
-            events_max=settings.ledger_pending_events_max,
-            group_commit_s=settings.ledger_group_commit_ms / 1000,
-            open_hold_s=settings.ledger_open_hold_ms / 1000,
-        )
+        self.books = Bookkeeping(settings, resources.pool, metrics, resources.spool)
         self.authenticator = Authenticator(
             KeyStore(resources.pool),
             _peppers(settings),
@@ -86,7 +79,7 @@ class Gateway:
                 lookup_timeout_s=settings.key_lookup_timeout_ms / 1000,
             ),
             metrics,
-            on_away=self.ledger.doubt,  # who has waited for Postgres once does not wait for it again
+            on_away=self.books.writer.doubt,  # who has waited for Postgres once does not wait for it again
         )
         self.prices = PriceTable(resources.pool)
         self.router = Router(metrics)
@@ -101,8 +94,8 @@ class Gateway:
             ),
             router=self.router,
             relay=Relay(),
-            ledger=self.ledger,
-            settler=Settler(self.ledger, self.prices, metrics, resources.boot_id),
+            ledger=self.books.ledger,
+            settler=Settler(self.books.ledger, self.prices, metrics, resources.boot_id),
             metrics=metrics,
             limits=EdgeLimits(
                 body_bytes_max=settings.body_bytes_max,
@@ -131,14 +124,12 @@ class Gateway:
         start("buckets", self.store.run)
         start("leadership", leadership(self._settings, resources).run)
         start("configuration", lambda: self._watcher.run(self._configure))
-        self._writer = start("ledger", self.ledger.run)
+        self.books.start(start)
 
     async def finish(self) -> None:
-        """Settle what is queued and write the ledger out; what cannot be written is told, record by record."""
+        """Settle what is queued and write the ledger out."""
         await self.store.close()
-        self.ledger.stop()
-        await asyncio.wait((self._writer,), timeout=LEDGER_FLUSH_S_MAX)
-        self.ledger.tell_unwritten()
+        await self.books.finish()
         await self.router.close()
         await self.authenticator.close()
 
@@ -161,16 +152,15 @@ class Gateway:
     def _export(self, metrics: Metrics) -> None:
         """Let the gauges be read when they are asked for."""
         metrics.in_flight.set_function(lambda: self.stages.in_flight)
-        metrics.ledger_pending.set_function(lambda: self.ledger.pending)
-        metrics.ledger_lag.set_function(self.ledger.lag_s)
         metrics.config_generation.set_function(lambda: self._watcher.generation)
         metrics.config_valid.set_function(lambda: 0 if self._watcher.last_error else 1)
 
     def _parts(self) -> dict[str, str]:
         return {
             "version": __version__,
-            "postgres": "ok" if self._resources.changes.trusted and not self.ledger.away else "away",
+            "postgres": "ok" if self._resources.changes.trusted and not self.books.store.away else "away",
             "redis": "ok" if self.store.available else "away",
+            **self.books.parts(),
         }
 
 

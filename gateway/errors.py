@@ -205,9 +205,15 @@ class KeyStoreUnavailable(Unavailable):
 
 
 class LedgerFull(Unavailable):
-    """Postgres is away and the memory for events is used up: nothing is served that cannot be accounted for."""
+    """More events wait to be written than there is room for: nothing is served that cannot be accounted for."""
 
     code = "ledger_full"
+
+
+class LedgerUnavailable(Unavailable):
+    """Neither Postgres nor the spool takes records: nothing is served that cannot be accounted for."""
+
+    code = "ledger_unavailable"
 
 
 class LimiterUnavailable(Unavailable):

@@ -86,7 +86,7 @@ class Deadline:
 
     async def __aenter__(self) -> None:
         await self._timeout.__aenter__()
-        self._alarm = Alarm(self._late)
+        self._alarm = Alarm(self.end)
         self._alarm.set(asyncio.get_running_loop().time() + self._seconds)
 
     async def __aexit__(
@@ -96,7 +96,8 @@ class Deadline:
         del self._alarm  # it refers to this: the two would be a cycle for the collector
         await self._timeout.__aexit__(kind, error, traceback)
 
-    def _late(self) -> None:
+    def end(self) -> None:
+        """The time is over now, whatever was left of it. Only within the block."""
         self._timeout.reschedule(asyncio.get_running_loop().time())
 
 

@@ -16,6 +16,7 @@ from prometheus_client import start_http_server
 
 from gateway.errors import ConfigError
 from gateway.observe.metrics import Metrics
+from gateway.settle.spool import Spool, open_spool
 from gateway.storage.changes import ChangeListener
 from gateway.storage.migrate import head_revision, is_older, recorded_revision
 from gateway.storage.postgres import open_pool
@@ -45,6 +46,7 @@ class Resources:
     changes: ChangeListener
     replicas: Replicas
     metrics: Metrics
+    spool: Spool
     background: Background
 
 
@@ -92,6 +94,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         boot_id = uuid4()
         metrics = Metrics()
         background = Background()
+        spool = open_spool(settings.spool_dir, boot_id, settings.spool_bytes_max, metrics.spool)
+        stack.callback(spool.close)
         pool = await open_pool(dsn, pooled=dsn != direct_dsn, wait_s=POSTGRES_WAIT_S)
         stack.push_async_callback(_close_pool, pool)
         await _check_schema(pool)
@@ -106,7 +110,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         background.start("replicas", replicas.run)
         background.start("event loop lag", lambda: _watch_lag(metrics))
         _serve_metrics(stack, metrics, settings.metrics_host, settings.metrics_port)
-        yield Resources(boot_id, pool, redis, changes, replicas, metrics, background)
+        yield Resources(boot_id, pool, redis, changes, replicas, metrics, spool, background)
 
 
 async def _check_schema(pool: Pool) -> None:

@@ -137,6 +137,7 @@ def _replica(data_dir: Path, config: Path, ports: Ports, servers: ServerAddresse
             "PENSTOCK_POSTGRES_DIRECT_DSN": direct_dsn,
             "PENSTOCK_REDIS_URL": servers.redis_url,
             "PENSTOCK_DRAIN_TIMEOUT_S": str(DRAIN_S_MAX),
+            "PENSTOCK_SPOOL_DIR": str(data_dir / "spool"),
         },
         stop_grace_s=2.0 * DRAIN_S_MAX,
     )

@@ -44,3 +44,6 @@ class TokenUsage:
 
 
 NO_USAGE = TokenUsage()
+
+UNSERVED = TokenUsage(coverage=Coverage.ESTIMATED)
+"""Nothing that anybody is charged for; what an engine may have done all the same is not known."""

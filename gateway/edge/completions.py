@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.domain.config import EngineKind
-from gateway.domain.usage import Status
+from gateway.domain.usage import UNSERVED, Status
 from gateway.edge.asgi import send_error
 from gateway.edge.body import parse_call, read_body
 from gateway.edge.bounds import hold_to
@@ -25,6 +25,7 @@ from gateway.errors import (
     InternalError,
     LedgerFull,
     ModelNotAllowed,
+    LedgerUnavailable,
     Unavailable,
     UpstreamTimeout,
 )
@@ -73,6 +74,7 @@ class Completions:
         if stages.draining:
             raise Draining("this replica is shutting down", retry_after_s=1.0)
         if stages.in_flight >= stages.limits.requests_in_flight_max:
+        stages.ledger.require_available()
             raise Unavailable("the gateway is at its limit of requests in flight", retry_after_s=1.0)
         token = token_of(headers)
         principal = stages.authenticator.cached(token)
@@ -114,7 +116,7 @@ class Completions:
                     guard.total_s,
                     reservation.worst_cost,
                 )
-            except LedgerFull:
+            except (LedgerFull, LedgerUnavailable):
                 reservation.withdraw()
                 raise
             await self._serve(scope, send, principal, call, reservation, entry, guard)
@@ -160,8 +162,8 @@ class Completions:
             if not guard.expired or not guard.absorbs_cancellation():
                 raise
             status, error = Status.UPSTREAM_ERROR, UpstreamTimeout(_TOO_LONG)
-        except BudgetExceeded as spent:
-            status, error = Status.INTERRUPTED, spent
+        except (BudgetExceeded, LedgerUnavailable) as stopped:
+            status, error = Status.INTERRUPTED, stopped
         except GatewayError as failure:
             status, error = Status.UPSTREAM_ERROR, failure
         except Exception:
@@ -201,12 +203,13 @@ class Completions:
                 estimate.completion_tokens if call.output_max is None else call.output_max * call.choices
             ),
             output_per_s=experience.output_tokens_per_s * call.choices,
+            withdrawn=isinstance(error, LedgerUnavailable),
             streamed=call.stream,
             ended_s=now_s,
         )
         outcome = Outcome(
             status=status,
-            usage=usage,
+            usage=UNSERVED if isinstance(error, LedgerUnavailable) else usage,
             http_status=200 if error is None else error.status,
             error_code=None if error is None else error.code,
             attempts=progress.attempts,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.edge.dialects import OPENAI
 from gateway.edge.errors import Header, error_event
+from gateway.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -144,6 +145,9 @@ class AsgiSink:
 
     async def _send_keep_alives(self, every_s: float) -> None:
         while True:
-            await self._begin_stream()
+            try:
+                await self._begin_stream()
+            except LedgerUnavailable:  # the content will meet it, too, and tell the client
+                return
             await self._send({"type": "http.response.body", "body": self._dialect.keep_alive, "more_body": True})
             await asyncio.sleep(every_s)

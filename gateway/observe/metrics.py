@@ -21,6 +21,7 @@ from prometheus_client import (
 )
 from prometheus_client.process_collector import ProcessCollector
 
+from gateway.observe.spool import SpoolMetrics
 from gateway.units import PICO_USD_PER_USD, PicoUsd
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Metrics:
         self.in_flight = Gauge("penstock_requests_in_flight", "Admitted requests being served.", registry=registry)
         self._limiter_and_keys(registry)
         self._ledger(registry)
+        self.spool = SpoolMetrics(registry)
         self._engines(registry)
         self.event_loop_lag = Histogram(
             "penstock_event_loop_lag_seconds",

@@ -5,6 +5,7 @@ Every field states its unit and its bounds: the reference page of the settings i
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -99,10 +100,32 @@ class FileSettings(BaseModel):
 
     ledger_group_commit_ms: float = _ms(5, "How long ledger records are gathered before one commit.", ge=0, le=1000)
     ledger_open_hold_ms: float = _ms(
-        80, "How long the first byte to a client waits for the request's OPEN record to be durable.", ge=0
+        80,
+        "How long Postgres may take to commit a group of ledger records before they go to the spool: what the first "
+        "byte to a client waits for, once, when Postgres hangs.",
+        ge=0,
     )
     ledger_pending_events_max: int = _count(
-        100_000, "events", "Ledger events held in memory while Postgres is away; when full, new requests get 503."
+        100_000,
+        "events",
+        "Ledger events in memory: requests being served, and records not yet in Postgres or in the spool. When full, "
+        "new requests get 503.",
+    )
+    spool_dir: Path = Field(
+        default=Path(".penstock/spool"),
+        description=(
+            "Folder for ledger records that Postgres does not take now, made where it is missing. Replicas may share "
+            "it: each has a folder of its own in it, and drains those of replicas that have ended. On an `emptyDir` it "
+            "survives kill -9 and a container's restart, on a persistent volume the loss of the pod, too."
+        ),
+    )
+    spool_bytes_max: int = _count(
+        _GIB,
+        "bytes",
+        "Size of one replica's spool, about 400 bytes an event. When it is full while Postgres is away, new requests "
+        "get 503.",
+        ge=4096,
+        le=1024 * _GIB,
     )
 
     leader_silence_max_s: float = _seconds(

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class OpenRecord(NamedTuple):
-    """A request that was admitted; the fields are the columns of `usage_open`, in this order."""
+    """A request that was admitted; the fields are the columns of `usage_open`, in this order.
+
+    A field that is added needs a default, here as in `CloseRecord`: spools of the release before are read without it.
+    """
 
     event_id: UUID
     opened_at: dt.datetime
@@ -61,11 +64,11 @@ class CloseRecord(NamedTuple):
     duration_ms: int
 
 
-_OPEN_TYPES = (
+OPEN_TYPES = (
     "uuid", "timestamptz", "timestamptz", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "bigint", "bigint", "text",
     "bool", "numeric",
 )  # fmt: skip
-_CLOSE_TYPES = (
+CLOSE_TYPES = (
     "uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "text", "text", "text", "text", "bool",
     "smallint", "bigint", "bigint", "bigint", "bigint", "bigint", "numeric", "text", "text", "smallint", "text",
     "integer", "integer",
@@ -80,14 +83,27 @@ def _insert(table: str, fields: tuple[str, ...], types: tuple[str, ...], *, firs
     return f"INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"  # noqa: S608 - see above
 
 
-INSERT_OPEN = _insert("usage_open", OpenRecord._fields, _OPEN_TYPES)
-INSERT_CLOSE = _insert("usage_event", CloseRecord._fields, _CLOSE_TYPES)
+INSERT_OPEN = _insert("usage_open", OpenRecord._fields, OPEN_TYPES)
+INSERT_CLOSE = _insert("usage_event", CloseRecord._fields, CLOSE_TYPES)
 
 
 def _both() -> str:
-    closes = _insert("usage_event", CloseRecord._fields, _CLOSE_TYPES, first=len(_OPEN_TYPES) + 1)
+    closes = _insert("usage_event", CloseRecord._fields, CLOSE_TYPES, first=len(OPEN_TYPES) + 1)
     return f"WITH opened AS ({INSERT_OPEN}) {closes}"
 
 
 INSERT_BOTH = _both()
 """Both in one statement, so in one transaction and one round trip: the columns of OPEN, then those of CLOSE."""
+
+
+def _insert_reaped() -> str:
+    columns = ", ".join(CloseRecord._fields)
+    arrays = ", ".join(f"${position}::{kind}[]" for position, kind in enumerate(CLOSE_TYPES, 1))
+    return (
+        f"INSERT INTO usage_event ({columns}, reaped) "  # noqa: S608 - names of this module
+        f"SELECT closed.*, true FROM unnest({arrays}) AS closed ON CONFLICT DO NOTHING"
+    )
+
+
+INSERT_REAPED = _insert_reaped()
+"""The columns of CLOSE, of events that are closed in their replica's place; one that is closed already stays so."""

@@ -38,6 +38,8 @@ class Settles(Protocol):
 
     def settle(self, used: TokenUsage, cost: PicoUsd) -> None: ...
 
+    def withdraw(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -52,6 +54,8 @@ class Outcome:
     served_model: str | None
     first_token_s: float | None
     last_token_s: float | None
+    withdrawn: bool = False
+    """Whether the limits are to be as if the request had never been admitted."""
 
 
 class Settler:
@@ -72,7 +76,7 @@ class Settler:
         total_s: float,
         worst_cost: PicoUsd,
     ) -> Entry:
-        """Tell the ledger that a request was admitted: its estimate, the most it may cost. Raises LedgerFull."""
+        """Tell the ledger that a request was admitted: its estimate, the most it may cost. Raises as `Ledger.open`."""
         opened = opened_at(call.event_id)
         return self._ledger.open(
             OpenRecord(
@@ -135,7 +139,10 @@ class Settler:
                 duration_ms=_ms(duration_s),
             ),
         )
-        reservation.settle(usage, amount)
+        if outcome.withdrawn:
+            reservation.withdraw()
+        else:
+            reservation.settle(usage, amount)
         self._count(principal, call, served, outcome, amount, ttft_s, duration_s)
 
     def _count(

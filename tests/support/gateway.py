@@ -80,7 +80,8 @@ class GatewayProcess:
 
     def __init__(self, config: Path, postgres_dsn: str, redis_url: str, **settings: str | float) -> None:
         self.python = sys.executable
-        self._settings = {"postgres_dsn": postgres_dsn, "redis_url": redis_url, **settings}
+        spool = str(config.with_name("spool"))
+        self._settings = {"postgres_dsn": postgres_dsn, "redis_url": redis_url, "spool_dir": spool, **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self.config = config
         self.port = 0

@@ -105,7 +105,12 @@ async def replica_here(
 ) -> AsyncIterator[ReplicaHere]:
     """Yield a replica that serves on a free port; `options` are settings by name."""
     settings = load_settings(
-        config=config_path, postgres_dsn=postgres_dsn, redis_url=redis_url, host="127.0.0.1", metrics_port=0, **options
+        config=config_path,
+        postgres_dsn=postgres_dsn,
+        redis_url=redis_url,
+        host="127.0.0.1",
+        metrics_port=0,
+        **{"spool_dir": str(config_path.with_name("spool")), **options},
     )
     watcher = ConfigWatcher(config_path)
     config = watcher.load()

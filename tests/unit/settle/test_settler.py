@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from gateway.domain.call import Call, Endpoint
 from gateway.domain.config import ModelConfig, Price
 from gateway.domain.principal import Principal
-from gateway.domain.usage import NO_USAGE, Coverage, Status, TokenUsage
+from gateway.domain.usage import NO_USAGE, UNSERVED, Coverage, Status, TokenUsage
 from gateway.observe.metrics import Metrics
 from gateway.settle import settler as settler_module
 from gateway.settle.ledger import Entry, Ledger
@@ -38,10 +38,15 @@ class Reservation:
 
     def __init__(self) -> None:
         self.settled: list[tuple[TokenUsage, PicoUsd]] = []
+        self.withdrawals = 0
 
     def settle(self, used: TokenUsage, cost: PicoUsd) -> None:
         """Take note."""
         self.settled.append((used, cost))
+
+    def withdraw(self) -> None:
+        """Take note."""
+        self.withdrawals += 1
 
 
 class Desk:
@@ -49,9 +54,8 @@ class Desk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Clock.put_into(settler_module, monkeypatch)
-        nowhere: Any = None
         self.metrics = Metrics()
-        self.ledger = Ledger(nowhere, self.metrics, events_max=10, group_commit_s=0.0, open_hold_s=0.0)
+        self.ledger = Ledger(events_max=10)
         self.priced(m=[(LONG_AGO, EffectivePrice(42, PRICE))])
         self.reservation = Reservation()
 
@@ -225,3 +229,10 @@ def test_one_line_tells_of_a_request_without_its_words(desk: Desk) -> None:
         "attempts": 2,
     }
     assert "a prompt" not in str(line)
+
+
+def test_who_was_refused_after_admission_gives_everything_back_and_pays_nothing(desk: Desk) -> None:
+    closed = desk.settle(status=Status.INTERRUPTED, usage=UNSERVED, http_status=503, withdrawn=True)
+    assert (desk.reservation.withdrawals, desk.reservation.settled) == (1, [])
+    assert (closed.prompt_tokens, closed.completion_tokens, closed.cost_pico_usd) == (0, 0, 0)
+    assert (closed.status, closed.coverage) == ("interrupted", "estimated"), "an engine may have begun"
