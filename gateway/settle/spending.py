@@ -32,6 +32,9 @@ OVERDUE_S_MAX = 900.0
 OPEN_AGE_S_MAX = 90_000.0
 """No OPEN is older than this and in time: the longest time that a request may take is a day."""
 
+# Partitions of days to come are not looked into, however far behind the clock of Postgres may be.
+_SOON = "now() + interval '1 day'"
+
 # OFFSET 0 keeps Postgres from joining the openings with whole partitions of events: each is looked up by its key.
 _SPENT = f"""
 WITH budget AS (
@@ -39,7 +42,7 @@ WITH budget AS (
            (since AT TIME ZONE 'UTC')::date AS since_day, (until AT TIME ZONE 'UTC')::date AS until_day
       FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[]) WITH ORDINALITY
         AS b (organization_id, level, subject_id, model, since, until, position)
-), tail AS MATERIALIZED ({TAIL.format(since="$7", until="$8")}
+), tail AS MATERIALIZED ({TAIL.format(since="$7", until=f"least($8, {_SOON})")}
 )
 SELECT (SELECT coalesce(sum(d.cost_pico_usd), 0) FROM usage_day d
          WHERE d.organization_id = b.organization_id AND d.day >= b.since_day AND d.day < b.until_day
@@ -53,7 +56,8 @@ SELECT (SELECT coalesce(sum(d.cost_pico_usd), 0) FROM usage_day d
            AND (b.model IS NULL OR t.model = b.model))
      + (SELECT coalesce(sum(o.estimate_cost_pico_usd), 0) FROM usage_open o
          WHERE o.organization_id = b.organization_id AND o.deadline_at > now() - make_interval(secs => $9)
-           AND o.opened_at >= greatest(b.since, now() - make_interval(secs => $10)) AND o.opened_at < b.until
+           AND o.opened_at >= greatest(b.since, now() - make_interval(secs => $10))
+           AND o.opened_at < least(b.until, {_SOON})
            AND CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN o.team_id = b.subject_id
                    WHEN 'user' THEN o.user_id = b.subject_id WHEN 'key' THEN o.key_id = b.subject_id END
            AND (b.model IS NULL OR o.model = b.model)
