@@ -24,8 +24,8 @@ from gateway.errors import (
     GatewayError,
     InternalError,
     LedgerFull,
-    ModelNotAllowed,
     LedgerUnavailable,
+    ModelNotAllowed,
     Unavailable,
     UpstreamTimeout,
 )
@@ -73,8 +73,8 @@ class Completions:
         stages = self._stages
         if stages.draining:
             raise Draining("this replica is shutting down", retry_after_s=1.0)
-        if stages.in_flight >= stages.limits.requests_in_flight_max:
         stages.ledger.require_available()
+        if stages.in_flight >= stages.limits.requests_in_flight_max:
             raise Unavailable("the gateway is at its limit of requests in flight", retry_after_s=1.0)
         token = token_of(headers)
         principal = stages.authenticator.cached(token)
@@ -203,7 +203,6 @@ class Completions:
                 estimate.completion_tokens if call.output_max is None else call.output_max * call.choices
             ),
             output_per_s=experience.output_tokens_per_s * call.choices,
-            withdrawn=isinstance(error, LedgerUnavailable),
             streamed=call.stream,
             ended_s=now_s,
         )
@@ -217,6 +216,7 @@ class Completions:
             served_model=progress.served_model,
             first_token_s=meter.first_token_s,
             last_token_s=meter.last_token_s,
+            withdrawn=isinstance(error, LedgerUnavailable),
         )
         self._stages.settler.settle(principal, call, entry, reservation, outcome)
         if status is Status.OK and usage.exact and meter.sent_s is not None:
