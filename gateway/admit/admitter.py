@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
 from gateway.admit.bucket import NOTHING, Refusal, UsageVector
 from gateway.admit.budget import nano_usd, pico_usd
 from gateway.admit.claim import Answer, Claim, Exceeded, Granted, Unknown
-from gateway.admit.estimate import NOTHING_EXPECTED, Estimate, Experience, estimate
 from gateway.admit.fallback import Fallback
 from gateway.admit.fitting import fitted
+from gateway.admit.learning import Learning
 from gateway.admit.policy import Applicable, applicable
 from gateway.admit.reservation import Holder, Reservation
 from gateway.admit.worst_cost import Prices, worst_cost
-from gateway.domain.call import Endpoint
 from gateway.errors import (
     BudgetExceeded,
     BudgetUnknown,
@@ -56,7 +55,7 @@ _NOTHING_TAKEN = Granted([])
 
 
 class Admitter:
-    """Holds what admission needs between requests: limits by principal and model, experience by model."""
+    """Holds what admission needs between requests: limits by principal and model, what was learnt of models."""
 
     def __init__(
         self,
@@ -76,7 +75,7 @@ class Admitter:
         self._metrics = metrics
         self._fell_back = False
         """Whether limits were enforced locally since Redis last granted something."""
-        self._experience: dict[str, Experience] = {}
+        self.learning = Learning(metrics.estimates)
         # Keyed by identity of objects that the value keeps alive through the key's own references.
         self._known: OrderedDict[tuple[int, int], tuple[Principal, ModelConfig, Applicable]] = OrderedDict()
 
@@ -92,9 +91,9 @@ class Admitter:
             LimiterUnavailable: Redis is away and the policy is `deny`.
         """
         limits = self._applicable(principal, call.model)
-        experience = self.experience(call.model.name)
-        likely = self._estimate(call, experience)
-        cost = worst_cost(call, likely, self._prices.current(call.model.name))
+        experience = self.learning.experience(call.model.name)
+        likely = self.learning.expect(principal, call)
+        most, least = worst_cost(call, likely, self._prices.current(call.model.name))
         try:
             expected = fitted(call, likely, limits, experience.bytes_per_token)
         except (RequestExceedsLimit, InstructionsExceedLimit):
@@ -103,18 +102,19 @@ class Admitter:
         tenant, deployment = limits.tenant, limits.deployment
         if not tenant and deployment is None:
             self._metrics.decided("unlimited")
-            return Reservation(call.event_id, expected, experience, cost.most)
-        usage = UsageVector(1, expected.prompt_tokens, 0, expected.completion_tokens)
+            return Reservation(call.event_id, expected, experience, most)
+        cached = expected.cached_tokens
+        usage = UsageVector(1, expected.prompt_tokens - cached, cached, expected.completion_tokens)
         claim = wide = None
         if tenant.budgets:
-            worst = nano_usd(cost.most)
-            claim = Claim(call.event_id, tenant, usage, worst, nano_usd(cost.least) if call.stream else worst)
+            worst = nano_usd(most)
+            claim = Claim(call.event_id, tenant, usage, worst, nano_usd(least) if call.stream else worst)
         elif tenant:
             claim = Claim(call.event_id, tenant, usage)
         if deployment is not None:
             wide = Claim(call.event_id, deployment, usage)
         holder, granted = await self._take(claim, wide)
-        most, allowance = cost.most, None
+        allowance = None
         if claim is not None and granted.taken < claim.worst and holder is not None:
             most = allowance = pico_usd(granted.taken)
         return Reservation(
@@ -134,13 +134,6 @@ class Admitter:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._store.leases.run(), name="leases")
             tasks.create_task(self._budgets.run(), name="budgets")
-
-    def experience(self, model: str) -> Experience:
-        """Return what is known of a model (names are those of penstock.yaml, so they are bounded)."""
-        experience = self._experience.get(model)
-        if experience is None:
-            experience = self._experience[model] = Experience()
-        return experience
 
     async def _take(self, claim: Claim | None, wide: Claim | None) -> tuple[Holder | None, Granted]:
         """Have both claims granted, the tenant's and the model's; returns by whom, and what was taken for the first."""
@@ -197,18 +190,6 @@ class Admitter:
                 raise
             answer = await limiter.reserve(claim)
         return answer if isinstance(answer, Granted) else self._refuse(claim, answer)
-
-    def _estimate(self, call: Call, experience: Experience) -> Estimate:
-        if call.endpoint is Endpoint.COUNT_TOKENS:
-            return NOTHING_EXPECTED
-        return estimate(
-            len(call.body),
-            experience,
-            output_max=call.output_max,
-            choices=call.choices,
-            embeds=not call.endpoint.generates,
-            media=call.media,
-        )
 
     def _applicable(self, principal: Principal, model: ModelConfig) -> Applicable:
         key = (id(principal), id(model))

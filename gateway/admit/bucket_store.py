@@ -48,11 +48,19 @@ class BucketStore:
                 is queued, so nothing stays taken.
         """
         limits = claim.limits
-        arguments: Command = (self._ttl_ms, limits.spec_json, msgspec.json.encode(claim.usage))
+        arguments: Command = (
+            limits.key_count,
+            limits.reservations + claim.event_id,
+            *limits.fixed_keys,
+            *claim.budget_keys,
+            self._ttl_ms,
+            limits.spec_json,
+            msgspec.json.encode(claim.usage),
+        )
         if limits.terms_json is not None:
             wanted = msgspec.json.encode((claim.worst, claim.least))
             arguments += (claim.event_id, limits.terms_json, wanted)
-        asked = self.redis.call(self._reserve, (*_keys(claim), *arguments))
+        asked = self.redis.call(self._reserve, arguments)
         try:
             answer = await asked
         except ScriptFailed:  # it reads everything before it writes, so nothing was taken
@@ -94,19 +102,19 @@ class BucketStore:
 
     def _send(self, claim: Claim, used: UsageVector, cost: int, memory_ms: int) -> None:
         limits = claim.limits
-        arguments: Command = (limits.spec_json, msgspec.json.encode(used), memory_ms)
+        arguments: Command = (
+            limits.key_count,
+            limits.reservations + claim.event_id,
+            *limits.fixed_keys,
+            *claim.budget_keys,
+            limits.spec_json,
+            msgspec.json.encode(used),
+            memory_ms,
+        )
         if limits.terms_json is not None:
             arguments += (claim.event_id, len(limits.lease_keys), cost)
             self.leases.free(claim)
-        self.redis.send_soon(self._settle, (*_keys(claim), *arguments), self._reservation_ttl_s)
-
-
-def _keys(claim: Claim) -> Command:
-    limits = claim.limits
-    keys = (limits.reservation_key(claim.event_id), *limits.keys)
-    if limits.terms_json is not None:
-        keys += limits.lease_keys if claim.periods is None else (*limits.lease_keys, *claim.periods.redis)
-    return (len(keys), *keys)
+        self.redis.send_soon(self._settle, arguments, self._reservation_ttl_s)
 
 
 def _refused(claim: Claim, answer: list[int]) -> Answer:

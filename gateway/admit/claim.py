@@ -19,7 +19,7 @@ class Claim:
     left (`worst` for what is no stream), both in nano-USD.
     """
 
-    __slots__ = ("event_id", "least", "limits", "periods", "taken", "usage", "worst")
+    __slots__ = ("budget_keys", "event_id", "least", "limits", "periods", "taken", "usage", "worst")
 
     def __init__(self, event_id: UUID, limits: LimitSet, usage: UsageVector, worst: int = 0, least: int = 0) -> None:
         self.event_id = event_id.hex
@@ -29,8 +29,12 @@ class Claim:
         self.least = least
         self.taken = 0
         """Nano-USD that this replica's share was charged, where Redis was not asked."""
-        self.periods: PeriodKeys | None = limits.period_keys(event_id.int >> 80) if limits.budgets else None
-        """The budgets' keys, by when the request was opened: a UUIDv7 begins with its time. None without budgets."""
+        self.periods: PeriodKeys | None = None
+        """The budgets' periods, by when the request was opened: a UUIDv7 begins with its time. None without budgets."""
+        self.budget_keys: tuple[str, ...] = ()
+        if limits.budgets:
+            self.periods = limits.period_keys(event_id.int >> 80)
+            self.budget_keys = self.periods.redis
 
 
 @dataclass(frozen=True, slots=True)

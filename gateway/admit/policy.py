@@ -60,13 +60,19 @@ class LimitSet:
     terms_json: bytes | None
     """What reserve.lua is told of leases and budgets, None where there are neither."""
     organization_id: UUID
+    reservations: str
+    """What the keys of reservations begin with."""
+    fixed_keys: tuple[str, ...]
+    """The keys that all requests share: buckets, then leases. Those of budgets follow the calendar."""
+    key_count: int
+    """How many keys a script is told: the reservation, the buckets, the leases, and two for each budget."""
     by_unit: tuple[tuple[bytes, tuple[int, ...]], ...]
     """Of each unit that a limit counts, its name in headers, and which limits count it."""
     _periods: PeriodKeys | None = None
 
     def reservation_key(self, event_id: str) -> str:
         """Return the Redis key of one request's reservation."""
-        return f"pst:{{{self.tag}}}:r:{event_id}"
+        return self.reservations + event_id
 
     def period_keys(self, opened_ms: int) -> PeriodKeys:
         """Return the budgets' keys for a request opened at a Unix time in milliseconds: one for each day."""
@@ -202,18 +208,23 @@ def _limit_set(
         [limit.requests for limit in concurrency],
         [(term.amount, int(term.stops)) for term in terms],
     ]
+    keys = tuple(f"pst:{{{tag}}}:b:{each.subject_id.hex}:{each.unit}:{each.model or ''}" for each in limits)
+    lease_keys = tuple(f"pst:{{{tag}}}:l:{each.subject_id.hex}:{each.model or ''}" for each in concurrency)
     return LimitSet(
         tag=tag,
         limits=tuple(limits),
         buckets=buckets,
-        keys=tuple(f"pst:{{{tag}}}:b:{each.subject_id.hex}:{each.unit}:{each.model or ''}" for each in limits),
+        keys=keys,
         spec_json=msgspec.json.encode(spec),
         concurrency=tuple(concurrency),
-        lease_keys=tuple(f"pst:{{{tag}}}:l:{each.subject_id.hex}:{each.model or ''}" for each in concurrency),
+        lease_keys=lease_keys,
         budgets=tuple(budgets),
         terms=terms,
         terms_json=msgspec.json.encode(told) if concurrency or budgets else None,
         organization_id=organization_id,
+        reservations=f"pst:{{{tag}}}:r:",
+        fixed_keys=keys + lease_keys,
+        key_count=1 + len(keys) + len(lease_keys) + 2 * len(budgets),
         by_unit=tuple(
             (unit.value.encode(), indexes)
             for unit in LimitUnit

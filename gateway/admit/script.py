@@ -13,6 +13,7 @@ _SHARED = {
     "probe": ("buckets",),
     "begin_budgets": ("budgets",),
     "mend_budgets": ("budgets",),
+    "share_experience": (),
 }
 
 
@@ -27,6 +28,6 @@ class Script:
     def load(cls, name: str) -> Script:
         """Read `name`.lua from beside this module, with what it shares with others before it."""
         package = files("gateway.admit")
-        parts = (*_SHARED[name], name)
+        parts = (*_SHARED.get(name, ()), name)
         source = "".join(package.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
         return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())

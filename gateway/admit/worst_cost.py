@@ -6,7 +6,7 @@ Holding more than is used blocks nobody for longer than the request runs; holdin
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.domain.call import Endpoint
 from gateway.units import PicoUsd
@@ -21,6 +21,8 @@ PROMPT_SAFETY = 1.5
 
 OUTPUT_SAFETY = 4
 """How far an answer may be longer than expected where neither client nor model bounds it."""
+
+_FREE = (PicoUsd(0), PicoUsd(0))
 
 
 class EffectivePrice(Protocol):
@@ -38,37 +40,28 @@ class Prices(Protocol):
         ...
 
 
-class WorstCost(NamedTuple):
-    """`most` is what a request may cost, `least` what its prompt and one token may."""
+def worst_cost(call: Call, expected: Estimate, effective: EffectivePrice | None) -> tuple[PicoUsd, PicoUsd]:
+    """Return what a request may cost at most, and what its prompt and one token may; nothing without a price.
 
-    most: PicoUsd
-    least: PicoUsd
-
-
-FREE = WorstCost(PicoUsd(0), PicoUsd(0))
-
-
-def worst_cost(call: Call, expected: Estimate, effective: EffectivePrice | None) -> WorstCost:
-    """Return what a request may cost, every token by the dearer rate of its kind; FREE without a price.
-
-    The prompt is its estimate times PROMPT_SAFETY, at most the model's context. The answer is what the client and the
-    model bound it to, else what the context leaves, else OUTPUT_SAFETY times what is expected.
+    Every token counts by the dearer rate of its kind. The prompt is its estimate times PROMPT_SAFETY, at most the
+    model's context. The answer is what the client and the model bound it to, else what the context leaves, else
+    OUTPUT_SAFETY times what is expected.
     """
     if effective is None or call.endpoint is Endpoint.COUNT_TOKENS:
-        return FREE
+        return _FREE
     price, context = effective.price, call.model.context_tokens
     prompt = math.ceil(expected.prompt_tokens * PROMPT_SAFETY)
     if context is not None and prompt > context:
         prompt = context
-    fixed = price.request_pico_usd + prompt * max(price.input_pico_usd, price.cached_input_pico_usd)
-    if not call.endpoint.generates:
-        return WorstCost(PicoUsd(fixed), PicoUsd(fixed))
-    per_token = max(price.output_pico_usd, price.reasoning_pico_usd)
-    output = OUTPUT_SAFETY * expected.completion_tokens
-    bound = call.output_max
-    if context is not None:
-        left = max(context - expected.prompt_tokens, 1)
-        bound = left if bound is None or bound > left else bound
-    if bound is not None:
-        output = bound * call.choices
-    return WorstCost(PicoUsd(fixed + output * per_token), PicoUsd(fixed + min(output, 1) * per_token))
+    rate, other = price.input_pico_usd, price.cached_input_pico_usd
+    fixed = price.request_pico_usd + prompt * (rate if rate > other else other)
+    output = expected.completion_tokens
+    if output:  # else nothing is generated, or nothing may be
+        bound = call.output_max
+        if context is not None:
+            left = max(context - expected.prompt_tokens, 1)
+            bound = left if bound is None or bound > left else bound
+        output = OUTPUT_SAFETY * output if bound is None else bound * call.choices
+    rate, other = price.output_pico_usd, price.reasoning_pico_usd
+    rate = rate if rate > other else other
+    return PicoUsd(fixed + output * rate), PicoUsd(fixed + (rate if output else 0))
