@@ -21,6 +21,7 @@ from gateway.admit.admitter import Admitter
 from gateway.admit.bucket_store import BucketStore
 from gateway.admit.local import LocalBuckets
 from gateway.admit.redis_cluster import scripts_on
+from gateway.admit.shared_experience import SharedExperience
 from gateway.authenticate.authenticator import Authenticator, CachePolicy
 from gateway.authenticate.key import Peppers
 from gateway.authenticate.key_store import KeyStore
@@ -105,6 +106,9 @@ class Gateway:
             ),
             config=config,
         )
+        self.shared = SharedExperience(
+            self.store.redis, lambda: self.stages.config.models, self.stages.admitter.learning.experience
+        )
         self._export(metrics)
         admin = build_admin_app(lambda: resources.pool, _peppers(settings), __version__)
         describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
@@ -119,8 +123,10 @@ class Gateway:
         with contextlib.suppress(asyncpg.PostgresError, *AWAY_ERRORS):  # read again in the background
             await self.prices.refresh()
         await self.store.check()
+        await self.shared.exchange()
         start = resources.background.start
         start("prices", self.prices.run)
+        start("experience", self.shared.run)
         start("buckets", self.store.run)
         start("leadership", leadership(self._settings, resources).run)
         start("configuration", lambda: self._watcher.run(self._configure))

@@ -26,7 +26,7 @@ def fitted(call: Call, expected: Estimate, limits: Applicable, bytes_per_token: 
     if tokens is None and inputs is None and outputs is None:
         return expected
     weights = call.model.weights
-    prompt_cost = expected.prompt_tokens * weights.input
+    prompt_cost = expected.prompt_cost(weights)
     for capacity, name in ((tokens, "token limit"), (inputs, "input token limit")):
         if capacity is not None and prompt_cost > capacity:
             _refuse(call, expected, capacity, name, bytes_per_token)

@@ -221,9 +221,7 @@ class Completions:
         self._stages.settler.settle(principal, call, entry, reservation, outcome)
         if status is Status.OK and usage.exact and meter.sent_s is not None:
             generation_s = now_s - (meter.first_token_s if call.stream and meter.first_token_s else meter.sent_s)
-            # Of an image's tokens the bytes of the text say nothing.
-            prompt_bytes = estimate.prompt_bytes if not call.media.items else 0
-            experience.learn(prompt_bytes, usage.prompt, usage.completion, generation_s)
+            self._stages.admitter.learning.learn(principal, call, reservation.estimate, usage, generation_s)
 
 
 def request_headers(event_id: UUID, dialect: Dialect = OPENAI) -> list[Header]:

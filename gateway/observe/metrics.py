@@ -21,6 +21,7 @@ from prometheus_client import (
 )
 from prometheus_client.process_collector import ProcessCollector
 
+from gateway.observe.estimates import EstimateErrors
 from gateway.observe.spool import SpoolMetrics
 from gateway.units import PICO_USD_PER_USD, PicoUsd
 
@@ -59,6 +60,7 @@ class Metrics:
         self._limiter_and_keys(registry)
         self._ledger(registry)
         self.spool = SpoolMetrics(registry)
+        self.estimates = EstimateErrors(registry)
         self._engines(registry)
         self.event_loop_lag = Histogram(
             "penstock_event_loop_lag_seconds",
@@ -127,12 +129,15 @@ class Metrics:
         self._decision_children: dict[str, Counter] = {}
         self._decisions = Counter(
             "penstock_limiter_decisions",
-            "Admission decisions: granted, refused, too_large, granted_locally and so on.",
+            "Admission decisions: granted, refused, refused_budget, refused_concurrency, too_large and so on.",
             ("decision",),
             registry=registry,
         )
         self.limiter_fallback = Gauge(
             "penstock_limiter_fallback", "1 while limits are enforced without Redis.", registry=registry
+        )
+        self.leases_held = Gauge(
+            "penstock_limiter_leases_held", "Requests of this replica that hold a concurrency lease.", registry=registry
         )
         self.settles_dropped = Counter(
             "penstock_limiter_settles_dropped",

@@ -128,7 +128,7 @@ async def test_buckets_are_worked_out_once_for_a_caller_and_model(monkeypatch: p
     for _ in range(5):
         desk.admitter._applicable(principal(requests(60)), asked)
     assert len(desk.admitter._known) <= 4
-    assert desk.admitter.experience("m") is desk.admitter.experience("m")
+    assert desk.admitter.learning.experience("m") is desk.admitter.learning.experience("m")
 
 
 @pytest.mark.parametrize("found", ["before", "now"])

@@ -18,7 +18,7 @@ def estimated(
 
 
 def test_without_experience_four_bytes_are_a_token() -> None:
-    assert estimated(400) == (100, 512, 400)
+    assert estimated(400) == (100, 512, 400, 0)
 
 
 def test_a_bound_that_the_client_set_is_never_exceeded() -> None:
@@ -32,7 +32,7 @@ def test_every_prompt_is_at_least_a_token() -> None:
 
 
 def test_an_image_counts_as_one_and_its_bytes_do_not() -> None:
-    assert estimated(10_040, media=InlineMedia(10_000, 2), embeds=True) == (10 + 2 * MEDIA_TOKENS, 0, 40)
+    assert estimated(10_040, media=InlineMedia(10_000, 2), embeds=True) == (10 + 2 * MEDIA_TOKENS, 0, 40, 0)
 
 
 def test_usage_without_tokens_teaches_nothing() -> None:
