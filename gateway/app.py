@@ -38,6 +38,7 @@ from gateway.relay.relay import Relay
 from gateway.resources import Resources, open_resources
 from gateway.route.router import Router
 from gateway.settings import ConfigWatcher
+from gateway.settle.billing import BillingSeries
 from gateway.settle.bookkeeping import Bookkeeping
 from gateway.settle.price import PriceTable
 from gateway.settle.settler import Settler
@@ -129,6 +130,8 @@ class Gateway:
         start("experience", self.shared.run)
         start("buckets", self.store.run)
         start("leadership", leadership(self._settings, resources).run)
+        billing = BillingSeries(resources.pool, resources.metrics.registry, every_s=self._settings.billing_interval_s)
+        start("billing", billing.run)
         start("configuration", lambda: self._watcher.run(self._configure))
         self.books.start(start)
 

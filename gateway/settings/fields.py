@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from gateway.domain.config import Timeouts
 
@@ -135,6 +135,27 @@ class FileSettings(BaseModel):
         le=300,
     )
 
+    open_retention_days: int = _count(
+        7, "days", "How long OPEN records of closed requests are kept; what is not closed stays.", ge=2, le=36_500
+    )
+    ledger_retention_days: int = _count(
+        0,
+        "days; 0: for ever",
+        "How long events and adjustments are kept, at least 2 days. Sums of whole hours and days outlive them.",
+        ge=0,
+        le=36_500,
+    )
+    rollup_hours_retention_days: int = _count(
+        0,
+        "days; 0: for ever",
+        "How long sums by the hour are kept, at least 2 days. Sums of whole days are kept for ever.",
+        ge=0,
+        le=36_500,
+    )
+    billing_interval_s: float = _seconds(
+        15, "How often a replica reads the billing series of the metrics from the ledger.", ge=0.1, le=3600
+    )
+
     connect_timeout_s: float = _seconds(
         _TIMEOUTS.connect_s, "Connecting to an engine. A pool may set its own (`timeouts.connect_s`)."
     )
@@ -158,6 +179,14 @@ class FileSettings(BaseModel):
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = Field(
         default="json", description="One JSON object a line, or lines for people."
     )
+
+    @field_validator("ledger_retention_days", "rollup_hours_retention_days")
+    @classmethod
+    def _no_single_day(cls, days: int) -> int:
+        """Refuse what could drop records of requests that still run."""
+        if days == 1:
+            raise ValueError("must be 0, which is for ever, or at least 2")
+        return days
 
     @property
     def timeouts(self) -> Timeouts:

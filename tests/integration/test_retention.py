@@ -130,7 +130,7 @@ async def test_what_was_closed_for_a_replica_is_kept_for_its_own_late_word(pool:
         await OWNER.event(connection, OLD, cost=10)
         await roll_up(pool)
         assert await retire(pool, KEEP) == 2
-        assert await connection.fetch("SELECT event_id FROM usage_event") == [(reaped,)]
+        assert await connection.fetchval("SELECT array_agg(event_id) FROM usage_event") == [reaped]
         await retire(pool, KEEP)
         assert await connection.fetchval("SELECT count(*) FROM usage_event") == 1
         assert await roll_up(pool) == 0, "what is kept was counted before"
