@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.observe.duties import DutyMetrics
+from gateway.settle import retention, rollup
 from gateway.storage.leader import Duty, Leadership, Term
 from gateway.storage.partitions import make_partitions_ahead
 
 if TYPE_CHECKING:
     from gateway.resources import Resources
     from gateway.settings import Settings
+    from gateway.storage.postgres import Pool
 
 PARTITIONS_EVERY_S = 3600.0
 PARTITIONS_S_MAX = 60.0
@@ -20,9 +22,30 @@ def leadership(settings: Settings, resources: Resources) -> Leadership:
     """Return this replica's candidacy with all duties; to be called once, `run` does the rest."""
     return Leadership(
         settings.require_postgres_direct_dsn(),
-        (Duty("partitions", PARTITIONS_EVERY_S, PARTITIONS_S_MAX, _make_partitions),),
+        (Duty("partitions", PARTITIONS_EVERY_S, PARTITIONS_S_MAX, _make_partitions),
+        *_rollups_and_retention(settings, resources.pool),),
         DutyMetrics(resources.metrics.registry),
         silence_s_max=settings.leader_silence_max_s,
+    )
+
+
+def _rollups_and_retention(settings: Settings, pool: Pool) -> tuple[Duty, ...]:
+    """Return the duties that may take longer than statements on the leader's own connection: two at once do no harm."""
+    keep = retention.Retention(
+        opens_days=settings.open_retention_days,
+        events_days=settings.ledger_retention_days or None,
+        hours_days=settings.rollup_hours_retention_days or None,
+    )
+
+    async def roll_up(_term: Term) -> None:
+        await rollup.roll_up(pool)
+
+    async def retire(_term: Term) -> None:
+        await retention.retire(pool, keep)
+
+    return (
+        Duty("rollup", rollup.ROLL_UP_EVERY_S, rollup.ROLL_UP_S_MAX, roll_up),
+        Duty("retention", retention.RETENTION_EVERY_S, retention.RETENTION_S_MAX, retire),
     )
 
 
