@@ -19,6 +19,7 @@ from gateway import __version__
 from gateway.admin.api import build_admin_app
 from gateway.admit.admitter import Admitter
 from gateway.admit.bucket_store import BucketStore
+from gateway.admit.budgets import BudgetBook
 from gateway.admit.local import LocalBuckets
 from gateway.admit.redis_cluster import scripts_on
 from gateway.admit.shared_experience import SharedExperience
@@ -40,8 +41,10 @@ from gateway.route.router import Router
 from gateway.settings import ConfigWatcher
 from gateway.settle.billing import BillingSeries
 from gateway.settle.bookkeeping import Bookkeeping
+from gateway.settle.checkpoints import Checkpoints
 from gateway.settle.price import PriceTable
 from gateway.settle.settler import Settler
+from gateway.settle.spending import Spending
 from gateway.storage.postgres import AWAY_ERRORS
 
 if TYPE_CHECKING:
@@ -91,6 +94,12 @@ class Gateway:
             admitter=Admitter(
                 self.store,
                 LocalBuckets(resources.replicas.live),
+                BudgetBook(
+                    self.store.redis,
+                    Spending(resources.pool),
+                    lambda: max(self.books.ledger.lag_s(), resources.spool.age_s()),
+                ),
+                self.prices,
                 away_policy=settings.redis_away_policy,
                 metrics=metrics,
             ),
@@ -129,7 +138,14 @@ class Gateway:
         start("prices", self.prices.run)
         start("experience", self.shared.run)
         start("buckets", self.store.run)
-        start("leadership", leadership(self._settings, resources).run)
+        start("limits", self.stages.admitter.run)
+        start("leadership", leadership(self._settings, resources, self.prices).run)
+        stages, every_s = self.stages, self._settings.checkpoint_interval_s
+        totals = stages.settler.totals
+        checkpoints = Checkpoints(
+            resources.pool, resources.boot_id, stages.live, stages.ledger, totals, every_s=every_s
+        )
+        start("checkpoints", checkpoints.run)
         billing = BillingSeries(resources.pool, resources.metrics.registry, every_s=self._settings.billing_interval_s)
         start("billing", billing.run)
         start("configuration", lambda: self._watcher.run(self._configure))

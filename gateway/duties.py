@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.observe.duties import DutyMetrics
 from gateway.settle import retention, rollup
+from gateway.settle.reaper import Reaper
 from gateway.storage.leader import Duty, Leadership, Term
 from gateway.storage.partitions import make_partitions_ahead
 
@@ -13,19 +14,30 @@ if TYPE_CHECKING:
     from gateway.resources import Resources
     from gateway.settings import Settings
     from gateway.storage.postgres import Pool
+    from gateway.settle.price import PriceTable
 
 PARTITIONS_EVERY_S = 3600.0
 PARTITIONS_S_MAX = 60.0
 
 
-def leadership(settings: Settings, resources: Resources) -> Leadership:
+REAPER_S_MAX = 120.0
+REAPER_EVERY_S_MAX = 5.0
+_REAPER_LOOKS = 12
+"""How often the reaper looks within its patience."""
+
+
+def leadership(settings: Settings, resources: Resources, prices: PriceTable) -> Leadership:
     """Return this replica's candidacy with all duties; to be called once, `run` does the rest."""
+    metrics = DutyMetrics(resources.metrics.registry)
+    patience_s = settings.reaper_patience_s
+    reaper = Reaper(prices, metrics, patience_s=patience_s)
+    duties = (
+        Duty("partitions", PARTITIONS_EVERY_S, PARTITIONS_S_MAX, _make_partitions),
+        *_rollups_and_retention(settings, resources.pool),
+        Duty("reaper", min(patience_s / _REAPER_LOOKS, REAPER_EVERY_S_MAX), REAPER_S_MAX, reaper.run),
+    )
     return Leadership(
-        settings.require_postgres_direct_dsn(),
-        (Duty("partitions", PARTITIONS_EVERY_S, PARTITIONS_S_MAX, _make_partitions),
-        *_rollups_and_retention(settings, resources.pool),),
-        DutyMetrics(resources.metrics.registry),
-        silence_s_max=settings.leader_silence_max_s,
+        settings.require_postgres_direct_dsn(), duties, metrics, silence_s_max=settings.leader_silence_max_s
     )
 
 

@@ -15,6 +15,7 @@ from gateway.edge.body import parse_call, read_body
 from gateway.edge.bounds import hold_to
 from gateway.edge.dialects import OPENAI
 from gateway.edge.identity import address_of, token_of
+from gateway.edge.live import LiveRequest
 from gateway.edge.markdown import refuse_markdown_images
 from gateway.edge.sink import AsgiSink
 from gateway.errors import (
@@ -140,12 +141,12 @@ class Completions:
     ) -> None:
         """From here on the request is admitted: whatever happens, it is settled, once."""
         stages = self._stages
-        stages.in_flight += 1
         headers: list[Header] = [*request_headers(call.event_id, self.dialect), *reservation.headers()]
         sink = AsgiSink(
             send, lambda: stages.ledger.hold(entry), headers, scope.get("penstock.connection"), self.dialect
         )
         progress = Progress(Meter(call.choices, reservation.estimate.prompt_tokens))
+        live = stages.live[call.event_id] = LiveRequest(call, progress, reservation)
         status = Status.INTERRUPTED
         error: GatewayError | None = None
         try:
@@ -170,8 +171,8 @@ class Completions:
             _log.exception("request_failed", request_id=str(call.event_id))
             status, error = Status.INTERRUPTED, InternalError("the gateway failed; the request id finds it in its log")
         finally:
-            stages.in_flight -= 1
-            self._settle(principal, call, reservation, entry, progress, status, error)
+            del stages.live[call.event_id]
+            self._settle(principal, live, entry, status, error)
         if error is not None:
             await self._report(send, sink, error, headers)
 
@@ -186,26 +187,12 @@ class Completions:
             sink.cut()  # its client reads nothing, and nobody else waits for it
 
     def _settle(
-        self,
-        principal: Principal,
-        call: Call,
-        reservation: Reservation,
-        entry: Entry,
-        progress: Progress,
-        status: Status,
-        error: GatewayError | None,
+        self, principal: Principal, live: LiveRequest, entry: Entry, status: Status, error: GatewayError | None
     ) -> None:
+        call, progress, reservation = live.call, live.progress, live.reservation
         now_s = time.monotonic()
-        meter, estimate, experience = progress.meter, reservation.estimate, reservation.experience
-        usage = meter.usage(
-            status,
-            output_estimate_max=(
-                estimate.completion_tokens if call.output_max is None else call.output_max * call.choices
-            ),
-            output_per_s=experience.output_tokens_per_s * call.choices,
-            streamed=call.stream,
-            ended_s=now_s,
-        )
+        meter = progress.meter
+        usage = live.usage(status, now_s)
         outcome = Outcome(
             status=status,
             usage=UNSERVED if isinstance(error, LedgerUnavailable) else usage,

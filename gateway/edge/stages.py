@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from gateway.admit.admitter import Admitter
     from gateway.authenticate.authenticator import Authenticator
     from gateway.domain.call import Call
     from gateway.domain.config import GatewayConfig
+    from gateway.edge.live import LiveRequest
     from gateway.observe.metrics import Metrics
     from gateway.relay.relay import Relay
     from gateway.route.router import Router
@@ -41,7 +44,13 @@ class Stages:
     limits: EdgeLimits
     config: GatewayConfig
     draining: bool = False
-    in_flight: int = 0
+    live: dict[UUID, LiveRequest] = field(default_factory=dict)
+    """Admitted requests that are being served, by event id, oldest first."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being served."""
+        return len(self.live)
 
     def total_s(self, call: Call) -> float:
         """Return how long a call may take in all: the longest of its pools' bounds."""

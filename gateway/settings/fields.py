@@ -134,6 +134,18 @@ class FileSettings(BaseModel):
         ge=1,
         le=300,
     )
+    checkpoint_interval_s: float = _seconds(
+        5,
+        "How often a replica writes down what its requests have used so far: what is known of them if it dies.",
+        ge=0.1,
+        le=60,
+    )
+    reaper_patience_s: float = _seconds(
+        60,
+        "How long a replica must be silent before another closes its events, with what is known of their use.",
+        ge=3,
+        le=3600,
+    )
 
     open_retention_days: int = _count(
         7, "days", "How long OPEN records of closed requests are kept; what is not closed stays.", ge=2, le=36_500

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from gateway.settle.checkpoints import Totals
 from gateway.settle.price import cost, is_free
 from gateway.settle.records import CloseRecord, OpenRecord
 from gateway.units import PicoUsd, opened_at
@@ -66,6 +67,7 @@ class Settler:
         self._prices = prices
         self._metrics = metrics
         self._boot_id = boot_id
+        self.totals = Totals()
 
     def open(
         self,
@@ -78,7 +80,7 @@ class Settler:
     ) -> Entry:
         """Tell the ledger that a request was admitted: its estimate, the most it may cost. Raises as `Ledger.open`."""
         opened = opened_at(call.event_id)
-        return self._ledger.open(
+        entry = self._ledger.open(
             OpenRecord(
                 event_id=call.event_id,
                 opened_at=opened,
@@ -96,6 +98,8 @@ class Settler:
                 estimate_cost_pico_usd=worst_cost,
             )
         )
+        self.totals.opened += 1
+        return entry
 
     def settle(self, principal: Principal, call: Call, entry: Entry, reservation: Settles, outcome: Outcome) -> None:
         """Close the event, correct the buckets, count, and write the request's log line."""
@@ -143,6 +147,7 @@ class Settler:
             reservation.withdraw()
         else:
             reservation.settle(usage, amount)
+        self.totals.add(usage, amount)
         self._count(principal, call, served, outcome, amount, ttft_s, duration_s)
 
     def _count(
