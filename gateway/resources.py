@@ -149,3 +149,4 @@ async def _watch_lag(metrics: Metrics) -> None:
         before_s = loop.time()
         await asyncio.sleep(LAG_INTERVAL_S)
         metrics.event_loop_lag.observe(max(loop.time() - before_s - LAG_INTERVAL_S, 0.0))
+        metrics.event_loop_tasks.set(len(asyncio.all_tasks(loop)))

@@ -68,6 +68,7 @@ class Metrics:
             buckets=_SECONDS_SHORT,
             registry=registry,
         )
+        self.event_loop_tasks = Gauge("penstock_event_loop_tasks", "Tasks of the event loop.", registry=registry)
         self.config_generation = Gauge(
             "penstock_config_generation", "How often penstock.yaml was read in since the start.", registry=registry
         )

@@ -77,9 +77,10 @@ def estimate_fits(case: Case, served: dict[str, list[Served]]) -> bool:
     return billed - AHEAD_TOKENS <= generated + _guessed(case) and generated - billed <= unknown_s * TOKENS_PER_S
 
 
-def estimate_off(case: Case, served: dict[str, list[Served]]) -> int:
-    """Return by how many tokens an estimated completion differs from what was generated."""
-    return abs(case.tokens[2] - sum(one.generated_tokens for one in served.get(_marker(case), [])))
+def unbilled_s(case: Case, served: dict[str, list[Served]]) -> float:
+    """Return how many seconds of what was generated an estimated completion lacks."""
+    generated = sum(one.generated_tokens for one in served.get(_marker(case), []))
+    return max(generated - case.tokens[2], 0) / TOKENS_PER_S
 
 
 def is_free(served: Served, marker: str, markers: set[str], facts: Facts) -> bool:

@@ -10,7 +10,7 @@ from tests.chaos.calm import calmed
 from tests.chaos.check_events import check_events, lost_or_doubled
 from tests.chaos.check_limits import capacities_per_loss, check_limits, over_the_limit
 from tests.chaos.check_rest import check_rest
-from tests.chaos.check_tokens import check_tokens, estimate_off, inexact, served_by_marker
+from tests.chaos.check_tokens import check_tokens, inexact, served_by_marker, unbilled_s
 from tests.chaos.clients import Client
 from tests.chaos.conductor import Conductor
 from tests.chaos.evidence import fresh_folder, told, write_evidence
@@ -18,6 +18,7 @@ from tests.chaos.facts import Facts, gathered
 from tests.chaos.findings import Finding, cases_of
 from tests.chaos.plan import plan
 from tests.chaos.world import World, running_world
+from tests.support.guarantees import measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     from tests.chaos.plan import Fault, Form
 
 CLIENT_END_S_MAX = 60.0
+MEASURED = {
+    "requests-over-limit-chaos": "requests over a limit",
+    "redis-lost": "capacities more per loss of Redis",
+    "ledger-events": "lost or doubled events",
+    "ledger-tokens-chaos": "inexact tokens",
+    "ledger-estimates": "seconds of generation that a killed stream is not billed",
+}
+"""Which figure is of which promise."""
 
 
 @dataclass
@@ -60,6 +69,7 @@ def run(seed: int, form: Form, say: Callable[[str], None], name: str) -> Verdict
             facts = gathered(world, attempts, happened)
         verdict.findings += judged(facts)
         verdict.figures = figures_of(facts)
+        verdict.findings += promised(verdict.figures, f"{form.load_s / 60:.2g} min, {form.kills} kills, seed {seed}")
     except BaseException as error:
         verdict.findings.append(Finding("run", f"{type(error).__name__}: {error}"))
         raise
@@ -88,13 +98,24 @@ def figures_of(facts: Facts) -> dict[str, float]:
         "losses of Redis": len(facts.happened.losses),
         "lost or doubled events": lost_or_doubled(facts),
         "inexact tokens": len(list(inexact(cases, served))),
-        "tokens that a killed stream's estimate is off": max(
-            (estimate_off(case, served) for case in reaped if case.opened["streamed"]), default=0
+        "seconds of generation that a killed stream is not billed": max(
+            (unbilled_s(case, served) for case in reaped if case.opened["streamed"]), default=0.0
         ),
         "requests over a limit": over_the_limit(facts, "requests"),
         "tokens over a limit": over_the_limit(facts, "tokens"),
         "capacities more per loss of Redis": capacities_per_loss(facts),
     }
+
+
+def promised(figures: dict[str, float], conditions: str) -> list[Finding]:
+    """Hand in what was measured of promises; return those that were not kept."""
+    found = []
+    for promise_id, name in MEASURED.items():
+        try:
+            measured(promise_id, figures[name], conditions)
+        except AssertionError as error:
+            found.append(Finding("guarantees", str(error)))
+    return found
 
 
 def _loaded(

@@ -90,7 +90,7 @@ async def _limit(
     columns = ", ".join(values)
     places = ", ".join(f"${position}" for position in range(4, 4 + len(values)))
     await db.execute(
-        f"INSERT INTO limit_rule (organization_id, level, subject_id, {columns}) VALUES ($1, $2, $3, {places})",  # noqa: S608 - RULES
+        f"INSERT INTO limit_rule (organization_id, level, subject_id, {columns}) VALUES ($1, $2, $3, {places})",  # noqa: S608 - names of RULES
         organization_id,
         level.value,
         subject_id,

@@ -8,8 +8,8 @@ import re
 from tests.support.source import REPOSITORY, fail_for, modules
 
 KINDS = frozenset(
-    {"chaos", "contract", "faults", "hostile", "house", "integration", "migrations", "process", "property"}
-    | {"real_engine", "support", "unit"}
+    {"chaos", "contract", "faults", "guarantees", "hostile", "house", "integration", "migrations", "process"}
+    | {"property", "real_engine", "support", "unit"}
 )
 POLLING_HELPER = "tests/support/waiting.py"
 PRETENCE = re.compile(r"unittest\.mock|\bmock\b|fakeredis|pytest_httpx|^responses\b|respx|aioresponses|freezegun")

@@ -1,0 +1,1 @@
+"""What Penstock promises, which test measures each promise, and the page that shows the figures."""
