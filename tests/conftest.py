@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.engine import EngineProcess
 from tests.support.gateway import GatewayProcess, write_config
+from tests.support.redis_setups import running_cluster
 from tests.support.servers import (
     Databases,
     dedicated_postgres,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from gateway.dev.children import RunningServer
     from gateway.dev.servers import ServerAddresses
+    from tests.support.redis_setups import RedisCluster
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
@@ -66,6 +68,26 @@ def redis_url(servers: ServerAddresses) -> str:
     """The URL of the shared Redis, emptied."""
     empty_redis(servers.redis_url)
     return servers.redis_url
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[RedisCluster]:
+    """A Redis Cluster of three, shared by the session."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(shared_cluster: RedisCluster) -> str:
+    """The URL of the shared cluster, emptied."""
+    empty_redis(shared_cluster.address)
+    return shared_cluster.address
+
+
+@pytest.fixture(params=["standalone", "cluster"])
+def any_redis_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a shared Redis of each kind, emptied."""
+    return str(request.getfixturevalue("redis_url" if request.param == "standalone" else "cluster_url"))
 
 
 @pytest.fixture

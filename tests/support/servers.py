@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -26,6 +26,7 @@ from gateway.dev.redis import start_redis
 from gateway.dev.servers import ServerAddresses, running_servers
 from gateway.storage.migrate import upgrade
 from tests.support.containers import docker_servers
+from tests.support.redis_setups import redis_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -143,10 +144,12 @@ class Databases:
 
 
 def empty_redis(url: str) -> None:
-    """Delete every key of the database that `url` names, and the scripts that Redis remembers."""
-    with redis.Redis.from_url(url, socket_timeout=COMMAND_S_MAX) as client:
-        client.flushdb()
-        client.script_flush()
+    """Delete every key of the database that `url` names, on all nodes of a cluster, and the scripts remembered."""
+    with ExitStack() as stack:
+        for node in redis_nodes(url):
+            client = stack.enter_context(redis.Redis.from_url(node, socket_timeout=COMMAND_S_MAX))
+            client.flushdb()
+            client.script_flush()
 
 
 @contextmanager
