@@ -82,8 +82,11 @@ class _Reading:
 class BillingSeries(Collector):
     """Reads the totals every few seconds and exports what it read last, also while Postgres is away."""
 
-    def __init__(self, pool: Pool, registry: CollectorRegistry, *, every_s: float) -> None:
+    def __init__(
+        self, pool: Pool, registry: CollectorRegistry, *, every_s: float, label_sets_max: int = LABEL_SETS_MAX
+    ) -> None:
         self._pool = pool
+        self._label_sets_max = label_sets_max
         self._every_s = every_s
         self._reading = _Reading()
         self._away = False
@@ -105,7 +108,7 @@ class BillingSeries(Collector):
     async def read(self) -> None:
         """Read the totals once. Raises what asyncpg raises when Postgres is away, or its role may not."""
         async with borrowed(self._pool, READ_S_MAX) as connection:
-            rows = await connection.fetch(_READ, LABEL_SETS_MAX)
+            rows = await connection.fetch(_READ, self._label_sets_max)
             (state,) = await connection.fetch(_STATE)
         age_s = math.inf if state["age_s"] is None else state["age_s"]
         left_out = max(state["label_sets"] - len(rows), 0)
