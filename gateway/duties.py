@@ -13,8 +13,8 @@ from gateway.storage.partitions import make_partitions_ahead
 if TYPE_CHECKING:
     from gateway.resources import Resources
     from gateway.settings import Settings
-    from gateway.storage.postgres import Pool
     from gateway.settle.price import PriceTable
+    from gateway.storage.postgres import Pool
 
 PARTITIONS_EVERY_S = 3600.0
 PARTITIONS_S_MAX = 60.0
