@@ -74,7 +74,7 @@ class Admitter:
         self._away_policy: AwayPolicy = away_policy
         self._metrics = metrics
         self._fell_back = False
-        """Whether limits were enforced locally since Redis last granted something."""
+        """Whether limits were enforced locally for somebody to whom Redis has granted nothing since."""
         self.learning = Learning(metrics.estimates)
         # Keyed by identity of objects that the value keeps alive through the key's own references.
         self._known: OrderedDict[tuple[int, int], tuple[Principal, ModelConfig, Applicable]] = OrderedDict()
@@ -144,8 +144,7 @@ class Admitter:
                 pass  # the policy decides
             else:
                 if self._fell_back:
-                    self._fell_back = False
-                    self._fallback.forget()
+                    self._fell_back = self._fallback.forget((claim, wide))
                 if claim is not None:
                     self._fallback.remember(claim, granted)
                 self._metrics.decided("granted")

@@ -15,6 +15,8 @@ from gateway.admit.claim import Answer, Exceeded, Granted, Unknown
 from gateway.admit.policy import BUDGET_WAIT_MS, CONCURRENCY_WAIT_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gateway.admit.budgets import BudgetBook
     from gateway.admit.claim import Claim
     from gateway.admit.leases import Leases
@@ -46,12 +48,20 @@ class Fallback:
         if granted.budgets:
             self._budgets.note(claim, granted.budgets)
 
-    def forget(self) -> None:
-        """Redis answers again: its levels count, and what it has missed is made up for."""
-        self._buckets.forget()
-        if self._shares:
-            self._shares.clear()
-            self._budgets.resync_soon()
+    def forget(self, claims: Iterable[Claim | None]) -> bool:
+        """Redis answers again for those who claimed: its levels count, and what it has missed is made up for.
+
+        Others' keys may be on a node that is still away. Returns whether there is anybody left to forget.
+        """
+        left = False
+        for claim in claims:
+            if claim is None:
+                continue
+            left = self._buckets.forget(claim.limits.keys)
+            known = () if claim.periods is None else claim.periods.redis[::2]
+            if [key for key in known if self._shares.pop(key, None)]:
+                self._budgets.resync_soon()
+        return left or bool(self._shares)
 
     async def reserve(self, claim: Claim) -> Answer:
         """Take all that is claimed from this replica's shares, or nothing. Waits for nobody."""

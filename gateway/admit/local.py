@@ -40,9 +40,11 @@ class LocalBuckets:
         while len(told) > BUCKETS_MAX:
             del told[next(iter(told))]
 
-    def forget(self) -> None:
-        """Redis answers again: its levels count, not these."""
-        self._levels.clear()
+    def forget(self, keys: Sequence[str]) -> bool:
+        """Redis answers for these again: its levels count. Returns whether there are others to forget."""
+        for key in keys:
+            self._levels.pop(key, None)
+        return bool(self._levels)
 
     def reserve(self, buckets: LimitSet, usage: UsageVector) -> Refusal | list[float]:
         """Take `usage` from this replica's share, or say how long to wait; returns the levels left."""

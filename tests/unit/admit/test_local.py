@@ -47,9 +47,20 @@ def test_it_starts_from_the_level_that_redis_told_last() -> None:
     shares.remember(of.keys, [90])
     shares.remember(of.keys, [40])
     assert granted(shares, of) == 20
-    shares.forget()
+    shares.forget(of.keys)
     shares.remember(of.keys, [10])
     assert granted(shares, of) == 5, "also the next time"
+
+
+@pytest.mark.usefixtures("clock")
+def test_what_is_forgotten_is_one_callers_own() -> None:
+    """The other's keys may be on a node that is still away: forgetting would hand out a fresh share."""
+    shares, back, away = LocalBuckets(lambda: 1), buckets(requests(1)), buckets(requests(1))
+    for of in (back, away):
+        shares.reserve(of, ONE)
+    assert shares.forget(back.keys)
+    assert isinstance(shares.reserve(away, ONE), Refusal)
+    assert not shares.forget(away.keys)
 
 
 @pytest.mark.usefixtures("clock")
@@ -87,7 +98,7 @@ def test_what_settles_after_redis_decides_again_leaves_nothing_behind(clock: Clo
     """It would be where the next outage begins."""
     shares, of = LocalBuckets(lambda: 1), buckets(requests(10))
     shares.reserve(of, ONE)
-    shares.forget()
+    shares.forget(of.keys)
     shares.settle(of, ONE, ONE)
     shares.remember(of.keys, [0])
     clock.now_s += 1
