@@ -45,7 +45,7 @@ async def test_an_adjustment_makes_up_the_difference_once(postgres_dsn: str) -> 
     for _ in range(3):  # an answer that is lost has the group come again
         await replica.close(late, timely)
     async with connected(postgres_dsn) as connection:
-        rows, *sums = await connection.fetchrow(SUMS) or ()
+        rows, *sums = (await connection.fetch(SUMS))[0]
         (adjustment,) = await connection.fetch("SELECT * FROM usage_adjustment")
     assert rows == 3
     expected = [
