@@ -153,6 +153,7 @@ class Gateway:
 
     async def finish(self) -> None:
         """Settle what is queued and write the ledger out."""
+        await self.shared.exchange()  # what was learnt since the last exchange is not lost with this replica
         await self.store.close()
         await self.books.finish()
         await self.router.close()
