@@ -19,6 +19,7 @@ from gateway.storage.ledger_tables import (
     usage_open,
     usage_total,
 )
+from gateway.storage.reconcile_tables import reconcile_baseline
 from gateway.storage.table_parts import metadata
 from gateway.storage.tenant_tables import (
     admin_credential,
@@ -40,6 +41,7 @@ __all__ = [
     "model_price",
     "organization",
     "reaper_state",
+    "reconcile_baseline",
     "replica",
     "replica_checkpoint",
     "rollup_state",
