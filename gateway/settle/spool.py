@@ -159,8 +159,9 @@ class Spool:
             _log.warning("spool_left", folder=str(self.folder.path), records=left)
 
     def _segments(self) -> list[Segment]:
-        active = self._active
-        return [*self._sealed, *([active] if active is not None else [])]
+        active = self._active  # before the sealed ones, which it may be among by then
+        sealed = list(self._sealed)
+        return sealed if active is None or active in sealed else [*sealed, active]
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Run `work` in the spool's thread, and wait for it for WRITE_S_MAX at most; it goes on in any case."""
@@ -219,13 +220,14 @@ class Spool:
         self._seal()
 
     def _seal(self) -> None:
-        segment, self._active = self._active, None
+        segment = self._active
         if segment is None:
             return
-        os.close(segment.descriptor)
-        if segment.records:
+        if segment.records:  # seen twice for a moment rather than not at all: others count without the lock
             self._sealed.append(segment)
-        else:
+        self._active = None
+        os.close(segment.descriptor)
+        if not segment.records:
             with contextlib.suppress(OSError):
                 segment.path.unlink()
 

@@ -90,23 +90,21 @@ class SpoolDrain:
     async def _drain_own(self) -> None:
         """Empty this process's spool and turn the writer to Postgres."""
         spool, writer = self._spool, self._writer
+        answered = False
         while True:
             while (segment := spool.oldest_sealed()) is not None:
-                await self._drain_segment(segment.path, spool.folder)
+                answered = await self._drain_segment(segment.path, spool.folder) > 0 or answered
                 await self._in_thread(partial(_forget, spool, segment))
-            if not writer.direct and not spool.unsealed_records:
-                # Nothing was committed that would tell how Postgres is; what comes meanwhile is drained in turn.
+            if not writer.direct and not spool.unsealed_records and not answered:
                 await self._store.ask(COMMIT_S_MAX)
-            if not writer.direct and spool.unsealed_records <= GROUP_MAX and self._is_quick():
+                answered = True
+            if answered and spool.unsealed_records <= GROUP_MAX and self._store.answer_s <= writer.open_hold_s:
                 writer.turn_direct()
             if not spool.unsealed_records:
                 if writer.direct or not spool.oldest_sealed():
                     return
                 continue
             await self._in_thread(spool.seal)
-
-    def _is_quick(self) -> bool:
-        return not self._store.away and self._store.answer_s <= self._writer.open_hold_s
 
     async def _adopt(self) -> None:
         """Drain what ended processes have left, as long as this one's own records go to Postgres."""
@@ -149,8 +147,11 @@ class SpoolDrain:
             _log.info("spool_adopted", folder=str(folder.path))
         return gone
 
-    async def _drain_segment(self, path: Path, folder: LockedFolder) -> None:
+    async def _drain_segment(self, path: Path, folder: LockedFolder) -> int:
         """Write a segment's records to Postgres, in order; a damaged file is kept aside after that.
+
+        Returns:
+            How many records there were.
 
         Raises:
             NotCommitted: Postgres is away; nothing of the file is lost.
@@ -160,7 +161,7 @@ class SpoolDrain:
             contents = await self._in_thread(lambda: read_segment(path.read_bytes()))
         except FileNotFoundError:
             _log.error("spool_segment_gone", file=str(path))
-            return
+            return 0
         except OSError as error:
             _log.error("spool_segment_unreadable", file=str(path), reason=str(error))
             contents = SegmentContents(broken=1)
@@ -175,6 +176,7 @@ class SpoolDrain:
             except OSError as error:
                 kept = f"not kept: {error}"
             _log.error("spool_corrupt", file=str(path), kept=kept, broken=contents.broken, drained=len(records))
+        return len(records)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,4 +1,4 @@
-"""The ledger's parts in the test's own process, with a spool in a folder of the test's, and ways to take the spool away."""
+"""The ledger's parts in the test's own process, with a spool in a folder of the test's, and ways to take that away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from uuid import uuid4
 
 from gateway.observe.metrics import Metrics
 from gateway.settle.ledger import Ledger
-from gateway.settle.ledger_store import LedgerStore
 from gateway.settle.ledger_writer import LedgerWriter
 from gateway.settle.spool import Spool, open_spool
 from gateway.settle.spool_drain import SpoolDrain
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.settle.ledger import Entry
+    from gateway.settle.ledger_store import LedgerStore
     from gateway.settle.records import OpenRecord
 
 BYTES_MAX = 2**30
