@@ -97,8 +97,10 @@ class Deadline:
         await self._timeout.__aexit__(kind, error, traceback)
 
     def end(self) -> None:
-        """The time is over now, whatever was left of it. Only within the block."""
-        self._timeout.reschedule(asyncio.get_running_loop().time())
+        """The time is over now, whatever was left of it; again changes nothing. Only within the block."""
+        self._alarm.stop()
+        if not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time())
 
 
 async def done_within(task: asyncio.Future[T], seconds: float) -> bool:

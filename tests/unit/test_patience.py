@@ -96,6 +96,17 @@ async def test_a_stopped_alarm_is_silent_until_it_is_set_again() -> None:
     await went_off.wait()
 
 
+async def test_a_deadline_may_be_ended_while_it_is_ending() -> None:
+    with pytest.raises(TimeoutError):
+        deadline = Deadline(60.0)
+        async with deadline:
+            deadline.end()
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                deadline.end()
+
+
 async def test_a_deadline_leaves_nothing_to_the_collector() -> None:
     """It looks seldom, since nothing on the path leaves cycles."""
     deadline = Deadline(60.0)
