@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tests.chaos.check_rest import LEASES
-from tests.chaos.facts import redis_contents, spool_contents
+from tests.chaos.check_rest import leases_held
+from tests.chaos.facts import redis_contents, redis_time, spool_contents
 from tests.chaos.findings import Finding
 from tests.support.ledger import rows_of
 from tests.support.waiting import wait_for
@@ -43,8 +43,8 @@ def calmed(world: World) -> Iterator[Finding]:
     def spooled() -> list[str]:
         return [file for replica in world.replicas for file in spool_contents(replica.home / "spool")]
 
-    def leases() -> list[str]:
-        return [key for key in redis_contents(world.redis.address) if LEASES.fullmatch(key)]
+    def leases() -> dict[str, Any]:
+        return leases_held(redis_contents(world.redis.address), redis_time(world.redis.address))
 
     waits: list[tuple[str, Callable[[], object], float]] = [
         ("no request is in flight", in_flight, CALM_S_MAX),

@@ -106,7 +106,7 @@ def _lost_between(from_: float, to: float, outages: list[Outage]) -> bool:
     return any(outage.from_ <= to and outage.to >= from_ for outage in outages)
 
 
-def level_above_capacity(contents: dict[str, str], rules: list[Rule]) -> Iterator[tuple[str, Any]]:
+def level_above_capacity(contents: dict[str, Any], rules: list[Rule]) -> Iterator[tuple[str, Any]]:
     """Yield the buckets in Redis whose level is above their capacity."""
     capacities = {
         (rule.subject_id.hex, unit.replace("_", "-")): capacity for rule, unit, capacity, _ in buckets_of(rules)

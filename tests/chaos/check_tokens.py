@@ -31,7 +31,7 @@ def check_tokens(facts: Facts) -> Iterator[Finding]:
         yield Finding("tokens", f"{len(wrong)} requests that ended normally have other tokens than were told", wrong)
     if worse := [case for case in cases if _should_be_exact(case, facts) and not is_exact(case)]:
         yield Finding("tokens", f"{len(worse)} complete answers are not exact in the ledger", worse)
-    if far := [(case, served.get(_marker(case), [])) for case in cases if not estimate_fits(case, served)]:
+    if far := [(case, served.get(_marker(case), [])) for case in cases if not estimate_fits(case, served, facts)]:
         yield Finding("estimates", f"{len(far)} estimates are farther off than a checkpoint", far)
     markers = {_marker(case) for case in cases}
     if free := [one for name, records in served.items() for one in records if is_free(one, name, markers, facts)]:
@@ -66,21 +66,21 @@ def inexact(cases: list[Case], served: dict[str, list[Served]]) -> Iterator[tupl
             yield case, records
 
 
-def estimate_fits(case: Case, served: dict[str, list[Served]]) -> bool:
+def estimate_fits(case: Case, served: dict[str, list[Served]], facts: Facts) -> bool:
     """Whether the completion of an estimated event lies as near to what its engines generated as is promised."""
     assert case.event is not None
     if case.event["coverage"] == "exact":
         return True
     generated = sum(one.generated_tokens for one in served.get(_marker(case), []))
     billed = case.tokens[2]
-    unknown_s = LATE_S + (CHECKPOINT_S if case.event["reaped"] else 0.0)
+    unknown_s = LATE_S + (CHECKPOINT_S + _unwritten_s(case, facts) if case.event["reaped"] else 0.0)
     return billed - AHEAD_TOKENS <= generated + _guessed(case) and generated - billed <= unknown_s * TOKENS_PER_S
 
 
-def unbilled_s(case: Case, served: dict[str, list[Served]]) -> float:
-    """Return how many seconds of what was generated an estimated completion lacks."""
+def unbilled_s(case: Case, served: dict[str, list[Served]], facts: Facts) -> float:
+    """Return how many seconds of what was generated an estimated completion lacks, while Postgres was there."""
     generated = sum(one.generated_tokens for one in served.get(_marker(case), []))
-    return max(generated - case.tokens[2], 0) / TOKENS_PER_S
+    return max((generated - case.tokens[2]) / TOKENS_PER_S - _unwritten_s(case, facts), 0.0)
 
 
 def is_free(served: Served, marker: str, markers: set[str], facts: Facts) -> bool:
@@ -89,6 +89,15 @@ def is_free(served: Served, marker: str, markers: set[str], facts: Facts) -> boo
         return False
     attempt = next(one for one in facts.attempts if one.marker == marker)
     return not _killed_near(attempt.replica, attempt.sent_at, attempt.ended_at, facts)
+
+
+def _unwritten_s(case: Case, facts: Facts) -> float:
+    """How long no checkpoint could be written while a request ran; where one failed, the next is what is known."""
+    assert case.attempt is not None
+    from_, to = case.attempt.sent_at, case.attempt.ended_at
+    spans = [(max(one, from_), min(other, to)) for one, other in facts.happened.postgres_troubles]
+    troubles = [other - one for one, other in spans if other >= one]
+    return sum(troubles) + (CHECKPOINT_S if troubles else 0.0)
 
 
 def _guessed(case: Case) -> float:

@@ -41,6 +41,7 @@ def add(facts: Facts, number: int, *, at: float) -> None:
     facts.events.append(
         {"event_id": event_id, "opened": at, "status": "ok", "coverage": "exact", "reaped": False}
         | {"prompt_tokens": 10, "cached_tokens": 4, "completion_tokens": 20, "duration_ms": 500}
+        | {"cost_pico_usd": "100000"}
     )
     facts.served.append(Served(marker, "finished", 10, 20))
 

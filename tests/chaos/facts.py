@@ -65,8 +65,10 @@ class Facts:
     tenants: Tenants
     happened: Happened
     killed: list[Killed]
-    redis: dict[str, str]
-    """Keys that are left in Redis, with what they hold."""
+    redis: dict[str, Any]
+    """Keys that are left in Redis, with what they hold: texts, mappings of texts, or members with their scores."""
+    redis_at: float = 0.0
+    """When it was read, by its own clock."""
     away: list[tuple[float, float]] = field(default_factory=list)
     """Spans in which a replica limited by itself, by its own log."""
     spooled: list[str] = field(default_factory=list)
@@ -88,6 +90,7 @@ def gathered(world: World, attempts: list[Attempt], happened: Happened) -> Facts
         happened=happened,
         killed=[killed for replica in world.replicas for killed in replica.killed],
         redis=redis_contents(world.redis.address),
+        redis_at=redis_time(world.redis.address),
     )
     for replica in world.replicas:
         facts.spooled += spool_contents(replica.home / "spool")
@@ -107,18 +110,22 @@ def _served(records: list[dict[str, Any]]) -> list[Served]:
     return found
 
 
-def redis_contents(address: str) -> dict[str, str]:
-    """Return every key with what it holds, as text."""
+def redis_time(address: str) -> float:
+    """Return Redis's own time."""
+    with redis.Redis.from_url(address, socket_timeout=COMMAND_S_MAX) as client:
+        seconds, microseconds = client.time()
+        return float(seconds) + float(microseconds) / 1e6
+
+
+def redis_contents(address: str) -> dict[str, Any]:
+    """Return every key with what it holds."""
     with redis.Redis.from_url(address, decode_responses=True, socket_timeout=COMMAND_S_MAX) as client:
         readers: dict[str, Any] = {
             "string": client.get,
             "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
             "hash": client.hgetall,
         }
-        found = {}
-        for key in client.scan_iter(count=1000):
-            found[str(key)] = str(readers.get(str(client.type(key)), client.type)(key))
-        return found
+        return {str(key): readers.get(str(client.type(key)), client.type)(key) for key in client.scan_iter(count=1000)}
 
 
 def spool_contents(folder: Path) -> list[str]:

@@ -99,7 +99,7 @@ def figures_of(facts: Facts) -> dict[str, float]:
         "lost or doubled events": lost_or_doubled(facts),
         "inexact tokens": len(list(inexact(cases, served))),
         "seconds of generation that a killed stream is not billed": max(
-            (unbilled_s(case, served) for case in reaped if case.opened["streamed"]), default=0.0
+            (unbilled_s(case, served, facts) for case in reaped if case.opened["streamed"]), default=0.0
         ),
         "requests over a limit": over_the_limit(facts, "requests"),
         "tokens over a limit": over_the_limit(facts, "tokens"),

@@ -29,9 +29,12 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
     assert (figures["lost or doubled events"], figures["inexact tokens"], figures["requests over a limit"]) == (0, 0, 0)
 
 
+BUDGET = f"pst:{{x}}:s:{KEY.hex}:day:19700101:"
+
+
 def adjusted(facts: Facts, times: int) -> None:
     """Let an event be corrected so often."""
-    row = {"event_id": facts.events[0]["event_id"], "reason": "late_close"}
+    row = {"event_id": facts.events[0]["event_id"], "reason": "late_close", "cost_pico_usd": "0"}
     facts.adjustments += [row | {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}] * times
 
 
@@ -95,7 +98,15 @@ FAULTS: dict[str, tuple[str, Callable[[Facts], object]]] = {
         "more than their capacity",
         lambda facts: facts.redis.update({f"pst:{{x}}:b:{KEY.hex}:requests:": "5.5 1000"}),
     ),
-    "a lease is left": ("still count requests", lambda facts: facts.redis.update({"pst:{x}:c:y:": "[('a', 1.0)]"})),
+    "a lease is left": ("still count requests", lambda facts: facts.redis.update({"pst:{x}:l:y:": [("a", 1.0)]})),
+    "a budget counts too little": (
+        "not what the ledger says",
+        lambda facts: facts.redis.update({BUDGET: {"spent": "400", "reserved": "0"}}),
+    ),
+    "a budget counts too much": (
+        "not what the ledger says",
+        lambda facts: facts.redis.update({BUDGET: {"spent": "500", "reserved": "100"}}),
+    ),
     "a reservation is left": (
         "still hold",
         lambda facts: facts.redis.update({f"pst:{{x}}:r:{facts.opens[0]['event_id'].replace('-', '')}": "1 2 3 4"}),
@@ -117,6 +128,14 @@ def test_what_is_promised_of_a_killed_replica_is_no_fault() -> None:
     cut_short(facts, 0, generated=200, billed=20)
     cut_short(facts, 1, generated=100, billed=90, reaped=False)
     adjusted(facts, 1)
+    assert judged(facts) == []
+
+
+def test_what_has_lapsed_or_is_rounded_is_no_fault() -> None:
+    facts = sound_facts()
+    facts.redis_at = 2.0
+    facts.redis["pst:{x}:l:y:"] = [("a", 1500.0)]
+    facts.redis[BUDGET] = {"spent": "490", "reserved": "13"}
     assert judged(facts) == []
 
 

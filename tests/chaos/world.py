@@ -25,7 +25,7 @@ RECORDS_KEPT = 65_536
 MODEL = {"pool": "gpu", "context": 262_144, "price": {"input": "1", "cached_input": "0.1", "output": "4"}}
 PATIENCE: Mapping[str, str | float] = {
     # What takes minutes in production is made short enough to be seen to the end here.
-    "reaper_silence_s": 15,
+    "reaper_patience_s": 15,
     "total_timeout_s": 60,
 }
 
