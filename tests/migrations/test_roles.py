@@ -11,24 +11,31 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
+from gateway.settle.reaper import REPLICAS_KEPT
 from tests.support.engine import EngineProcess
 from tests.support.gateway import GatewayProcess, write_config
 from tests.support.ledger import all_closed
-from tests.support.postgres import connected
+from tests.support.openings import Replica
+from tests.support.postgres import ask, connected
+from tests.support.records import close_record
 from tests.support.servers import run_blocking
 from tests.support.source import REPOSITORY
 from tests.support.tenants import make_tenant
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 DOCUMENTED = "penstock_serve"
+REAPED_S_MAX = 30.0
 REFUSED = {
     "change a record": "UPDATE usage_event SET completion_tokens = 0",
     "remove a record": "DELETE FROM usage_event",
     "remove an opening": "DELETE FROM usage_open",
-    "read the ledger": "SELECT * FROM usage_event",
+    "change a correction": "UPDATE usage_adjustment SET cost_pico_usd = 0",
+    "remove a correction": "DELETE FROM usage_adjustment",
+    "change a sum": "UPDATE usage_day SET cost_pico_usd = 0",
     "make a tenant": "INSERT INTO organization (name) VALUES ('mine')",
     "make a key": "UPDATE api_key SET revoked_at = NULL",
     "raise a limit": "UPDATE limit_rule SET tokens_per_minute = 1000000",
@@ -97,6 +104,26 @@ def test_a_replica_serves_and_keeps_the_ledger(
             assert gateway.terminate() == 0
         faults = [line for line in gateway.log_lines() if line["level"] in {"error", "critical"}]
     assert faults == []
+
+
+def test_it_closes_for_replicas_that_are_gone_and_is_corrected_by_them(
+    engine: EngineProcess, postgres_dsn: str, serving_dsn: str, redis_url: str, tmp_path: Path
+) -> None:
+    gone = Replica(postgres_dsn)
+    run_blocking(gone.beat(ago=REPLICAS_KEPT * 2))
+    opened = run_blocking(gone.open())
+    run_blocking(gone.checkpoint({}))
+    config = write_config(tmp_path / "penstock.yaml", [engine.url])
+    with GatewayProcess(config, serving_dsn, redis_url, checkpoint_interval_s=0.1, reaper_patience_s=3) as gateway:
+        wait_for(lambda: run_blocking(gone.reaped()), "its event is closed", REAPED_S_MAX)
+        known = "SELECT count(*) FROM replica_checkpoint WHERE boot_id = $1"
+        wait_for(lambda: run_blocking(ask(postgres_dsn, known, gone.boot_id)) == 0, "and it is forgotten")
+        assert gateway.terminate() == 0
+        assert [line for line in gateway.log_lines() if line["event"] == "duty_failed"] == [], "no duty lacks a right"
+    gone.dsn = serving_dsn
+    run_blocking(gone.close(close_record(opened)))
+    assert run_blocking(ask(postgres_dsn, "SELECT count(*) FROM usage_adjustment")) == 1
+    assert run_blocking(ask(postgres_dsn, "SELECT count(*) FROM replica_checkpoint")) == 0, "nothing was in flight"
 
 
 @pytest.mark.parametrize("wish", REFUSED)
