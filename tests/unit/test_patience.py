@@ -97,7 +97,7 @@ async def test_a_stopped_alarm_is_silent_until_it_is_set_again() -> None:
 
 
 async def test_a_deadline_may_be_ended_while_it_is_ending() -> None:
-    with pytest.raises(TimeoutError):
+    async def end_twice() -> None:
         deadline = Deadline(60.0)
         async with deadline:
             deadline.end()
@@ -105,6 +105,9 @@ async def test_a_deadline_may_be_ended_while_it_is_ending() -> None:
                 await asyncio.get_running_loop().create_future()
             finally:
                 deadline.end()
+
+    with pytest.raises(TimeoutError):
+        await end_twice()
 
 
 async def test_a_deadline_leaves_nothing_to_the_collector() -> None:
