@@ -27,8 +27,8 @@ _LOCK = 0x726572617465
 _FIRST = UUID(int=0)
 _NOTHING = PicoUsd(0)
 
-# Tokens and the model that served include what a late close added. What costs nothing by rule is what `is_free` in
-# gateway.settle.price says; an event closed for a dead replica names no engine although one has worked for it.
+# A late close adds its tokens, and tells by its price which model served in truth. What costs nothing by rule is what
+# `is_free` in gateway.settle.price says; an event closed for a dead replica may name no engine although one worked.
 _RERATE = """
 WITH batch AS (
     SELECT * FROM usage_event
@@ -37,7 +37,8 @@ WITH batch AS (
      ORDER BY event_id LIMIT $6
 ), told AS (
     SELECT event.event_id, event.opened_at, event.organization_id, event.team_id, event.user_id, event.key_id,
-           event.model, COALESCE(late.served_model, event.served_model) AS served_model,
+           event.model, event.served_model,
+           COALESCE((SELECT model FROM model_price WHERE id = late.price_id), event.served_model) AS priced_model,
            (event.engine IS NULL AND NOT event.reaped)
                OR (event.status <> 'ok' AND event.prompt_tokens + added.prompt_tokens = 0) AS free,
            event.prompt_tokens + added.prompt_tokens AS prompt, event.cached_tokens + added.cached_tokens AS cached,
@@ -64,10 +65,10 @@ WITH batch AS (
            END AS target
       FROM told LEFT JOIN LATERAL (
           SELECT * FROM model_price
-           WHERE model_price.model = told.served_model AND effective_from <= told.opened_at
+           WHERE model_price.model = told.priced_model AND effective_from <= told.opened_at
            ORDER BY effective_from DESC LIMIT 1
       ) AS price ON true
-     WHERE $5::text IS NULL OR told.served_model = $5
+     WHERE $5::text IS NULL OR told.priced_model = $5
 ), wrong AS (
     SELECT * FROM priced WHERE target <> cost
 ), written AS (

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from gateway.admin.credentials import CreatedCredential
     from gateway.admin.keys import CreatedKey
 
+_NUMERIC = (
+    *("requests", "tokens", "prompt", "cached", "completion", "cost", "estimated"),
+    *("input", "output", "reasoning", "request", "ledger", "other", "difference", "allowed"),
+)
+"""How the titles of columns begin that hold numbers."""
+
 PIPE_COLUMNS = 1000
 """Width of a table that is not shown on a terminal: nothing is wrapped or cut."""
 
@@ -60,7 +66,7 @@ def emit_table(columns: Mapping[str, str], rows: Iterable[object], *, empty: str
     """Write one line per row. `columns` maps the title of a column to the attribute that it shows."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in columns:
-        numeric = title.startswith(("requests", "tokens", "prompt", "cached", "completion", "cost", "estimated"))
+        numeric = title.startswith(_NUMERIC)
         table.add_column(title, overflow="fold", justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*(Text(shown(getattr(row, attribute))) for attribute in columns.values()))

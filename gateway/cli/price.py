@@ -23,11 +23,11 @@ _COLUMNS = {
     "model": "model",
     "from": "effective_from",
     "until": "effective_until",
-    "cost input": "input",
-    "cost cached": "cached_input",
-    "cost output": "output",
-    "cost reasoning": "reasoning",
-    "cost request": "request",
+    "input": "input",
+    "cached input": "cached_input",
+    "output": "output",
+    "reasoning": "reasoning",
+    "request": "request",
     "source": "source",
 }
 
