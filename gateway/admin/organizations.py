@@ -1,4 +1,4 @@
-"""Organizations: the outermost tenants. Only the platform makes them; each sees itself."""
+"""Organizations: the outermost tenants. Only the platform makes and deletes them; each sees itself."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -63,6 +63,17 @@ async def list_organizations(db: Database, scope: Scope, page: Page = FIRST_PAGE
         page.limit,
     )
     return [Organization(**row) for row in rows]
+
+
+async def delete_organization(db: Database, scope: Scope, reference: str) -> Organization:
+    """Delete an organization (id or name) for ever: its keys stop within a second, its name is free again.
+
+    What it used stays in the ledger, under its name in reports. Raises NotFound, Forbidden outside the platform.
+    """
+    scope.require_platform("delete organizations")
+    found = await find_organization(db, scope, reference)
+    await db.execute("UPDATE organization SET deleted_at = now() WHERE id = $1 AND deleted_at IS NULL", found.id)
+    return found
 
 
 async def narrowed(db: Database, scope: Scope, reference: str | None) -> Scope:

@@ -71,3 +71,22 @@ async def list_teams(
         page.limit,
     )
     return [Team(**row) for row in rows]
+
+
+async def delete_team(db: Database, scope: Scope, reference: str, *, organization: str | None = None) -> Team:
+    """Delete a team (id or name) for ever: its keys are revoked, which acts within a second; its name is free again.
+
+    Its members stay users of the organization. Raises NotFound, and InvalidRequest as `find_team` does.
+    """
+    team = await find_team(db, scope, reference, organization=organization)
+    await db.execute("UPDATE team SET deleted_at = now() WHERE organization_id = $1 AND id = $2", *_key(team))
+    await db.execute(
+        "UPDATE api_key SET revoked_at = now() WHERE organization_id = $1 AND team_id = $2 AND revoked_at IS NULL",
+        *_key(team),
+    )
+    await db.execute("DELETE FROM membership WHERE organization_id = $1 AND team_id = $2", *_key(team))
+    return team
+
+
+def _key(team: Team) -> tuple[UUID, UUID]:
+    return team.organization_id, team.id

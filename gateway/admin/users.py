@@ -106,6 +106,22 @@ async def list_users(
     return [_user(row) for row in rows]
 
 
+async def delete_user(db: Database, scope: Scope, reference: str, *, organization: str | None = None) -> User:
+    """Delete a user (id or name) for ever: the keys held are revoked, which acts within a second; the name is free.
+
+    Raises NotFound, and InvalidRequest as `find_user` does.
+    """
+    user = await find_user(db, scope, reference, organization=organization)
+    who = (user.organization_id, user.id)
+    await db.execute("UPDATE app_user SET deleted_at = now() WHERE organization_id = $1 AND id = $2", *who)
+    await db.execute(
+        "UPDATE api_key SET revoked_at = now() WHERE organization_id = $1 AND user_id = $2 AND revoked_at IS NULL",
+        *who,
+    )
+    await db.execute("DELETE FROM membership WHERE organization_id = $1 AND user_id = $2", *who)
+    return user
+
+
 async def _join(db: Database, team: Team, user: User) -> None:
     await db.execute(
         "INSERT INTO membership (organization_id, team_id, user_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",

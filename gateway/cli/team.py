@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from gateway.admin.scope import PLATFORM
-from gateway.admin.teams import create_team, list_teams
+from gateway.admin.teams import create_team, delete_team, list_teams
 from gateway.admin.users import add_member
 from gateway.cli.connect import control
 from gateway.cli.options import Json, Organization, PostgresDsn, RequiredOrganization
@@ -48,3 +48,19 @@ def add(
     """Make a user a member of a team. Harmless when it is one; answers with the user."""
     member = control(postgres_dsn).run(lambda db: add_member(db, PLATFORM, team=team, user=user, organization=org))
     answer(member, f"user {member.name} is a member of: {', '.join(member.teams)}", as_json=as_json)
+
+
+@app.command()
+def delete(
+    team: Annotated[str, typer.Argument(help="Id or name of the team.")],
+    *,
+    org: Organization = None,
+    as_json: Json = False,
+    postgres_dsn: PostgresDsn = None,
+) -> None:
+    """Delete a team, for ever: its keys are revoked, and every replica refuses them within a second.
+
+    Its members stay users of the organization, and what it used stays in the ledger.
+    """
+    gone = control(postgres_dsn).run(lambda db: delete_team(db, PLATFORM, team, organization=org))
+    answer(gone, f"team {gone.name} of {gone.organization} is deleted, and its keys are revoked", as_json=as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from gateway.admin.scope import PLATFORM
-from gateway.admin.users import create_user, list_users
+from gateway.admin.users import create_user, delete_user, list_users
 from gateway.cli.connect import control
 from gateway.cli.options import Json, Organization, PostgresDsn, RequiredOrganization
 from gateway.cli.output import answer, answer_rows
@@ -39,3 +39,21 @@ def list_(*, org: Organization = None, as_json: Json = False, postgres_dsn: Post
     found.sort(key=lambda user: (user.organization, user.name))
     columns = {"organization": "organization", "name": "name", "teams": "teams", "id": "id"}
     answer_rows(found, columns, empty="no users; make one with: penstock user create NAME --org ORG", as_json=as_json)
+
+
+@app.command()
+def delete(
+    user: Annotated[str, typer.Argument(help="Id or name of the user.")],
+    *,
+    org: Organization = None,
+    as_json: Json = False,
+    postgres_dsn: PostgresDsn = None,
+) -> None:
+    """Delete a user, for ever: the keys held are revoked, and every replica refuses them within a second.
+
+    What the user used stays in the ledger.
+    """
+    gone = control(postgres_dsn).run(lambda db: delete_user(db, PLATFORM, user, organization=org))
+    answer(
+        gone, f"user {gone.name} of {gone.organization} is deleted, and the user's keys are revoked", as_json=as_json
+    )
