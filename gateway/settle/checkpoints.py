@@ -115,7 +115,8 @@ class Checkpoints:
         self._ledger = ledger
         self._totals = totals
         self._every_s = every_s
-        self._written: tuple[str, str] | None = None
+        self._written = ("{}", _counters(Totals()))
+        """What Postgres has, or need not have: a replica that was never asked anything has nothing to tell."""
 
     async def run(self) -> None:
         """Take checkpoints until cancelled, and then a last one. While Postgres is away the next one tells."""
@@ -130,7 +131,7 @@ class Checkpoints:
 
     async def take(self) -> None:
         """Write a checkpoint of this moment. Raises what asyncpg raises when Postgres is away."""
-        counters = msgspec.json.encode(asdict(self._totals)).decode()
+        counters = _counters(self._totals)
         live = await self._read()
         now = (msgspec.json.encode(live).decode(), counters)
         if now == self._written:
@@ -149,6 +150,10 @@ class Checkpoints:
             if not count % _BETWEEN_TURNS:
                 await asyncio.sleep(0)
         return found
+
+
+def _counters(totals: Totals) -> str:
+    return msgspec.json.encode(asdict(totals)).decode()
 
 
 def _as_closed(close: CloseRecord) -> UsedSoFar:
