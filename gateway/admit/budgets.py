@@ -113,7 +113,7 @@ class BudgetBook:
                 raise _unknown()
             task = asyncio.get_running_loop().create_task(self._learn(missing), name="sum up budgets")
             asking.update(dict.fromkeys(missing, task))
-            task.add_done_callback(lambda _: [asking.pop(budget, None) for budget in missing])
+            task.add_done_callback(lambda done: self._learnt(missing, done))
         tasks = {asking[budget] for budget in budgets}
         _, late = await asyncio.wait(tasks, timeout=ANSWER_S_MAX)
         if late or any(task.cancelled() or task.exception() is not None for task in tasks):
@@ -170,6 +170,13 @@ class BudgetBook:
         return len(corrections)
 
     # --- asking
+
+    def _learnt(self, budgets: Sequence[BudgetKey], task: asyncio.Task[None]) -> None:
+        for budget in budgets:
+            self._asking.pop(budget, None)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, (Unavailable, TimeoutError)):
+            _log.error("budgets_not_summed_up", exc_info=error)
 
     async def _learn(self, budgets: Sequence[BudgetKey]) -> None:
         try:

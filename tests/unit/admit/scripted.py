@@ -12,20 +12,19 @@ from gateway.admit.claim import Granted
 from gateway.admit.local import LocalBuckets
 from gateway.admit.redis_single import RedisSingle
 from gateway.domain.call import Call, Endpoint
-from gateway.errors import BudgetUnknown, LimiterUnavailable
 from gateway.observe.metrics import Metrics
 from gateway.storage.redis import open_redis
-from gateway.units import PicoUsd, new_event_id
+from gateway.units import new_event_id
+from tests.support.spending import Books, Prices
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from uuid import UUID
 
     from gateway.admit.admitter import AwayPolicy
     from gateway.admit.bucket import UsageVector
     from gateway.admit.claim import Answer, Claim
-    from gateway.domain.budget import BudgetKey
     from gateway.domain.config import ModelConfig
-    from gateway.settle.price import EffectivePrice
+    from gateway.errors import LimiterUnavailable
 
 
 class Store(BucketStore):
@@ -62,34 +61,6 @@ class Store(BucketStore):
         self.costs.append(cost)
 
 
-class Books:
-    """Knows what was spent, the same of each budget; or is away."""
-
-    def __init__(self) -> None:
-        self.amount = PicoUsd(0)
-        self.away = False
-        self.asked: list[list[BudgetKey]] = []
-
-    async def spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
-        """Answer."""
-        self.asked.append(list(budgets))
-        if self.away:
-            raise BudgetUnknown("Postgres is away")
-        return [self.amount for _ in budgets]
-
-
-@dataclass
-class Prices:
-    """The same price for each model, None for none."""
-
-    effective: EffectivePrice | None = None
-
-    def current(self, model: str) -> EffectivePrice | None:
-        """Return it."""
-        del model
-        return self.effective
-
-
 @dataclass
 class Desk:
     """An admitter with all that it stands on."""
@@ -124,16 +95,18 @@ def call(
     output_max: int | None = 100,
     choices: int = 1,
     endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS,
+    stream: bool = False,
+    event_id: UUID | None = None,
 ) -> Call:
     """Return a call; by default its prompt is estimated at 100 tokens, and its completion."""
     return Call(
-        event_id=new_event_id(),
+        event_id=event_id or new_event_id(),
         endpoint=endpoint,
         requested_model=model.name,
         model=model,
         fields={},
         body=body,
-        stream=False,
+        stream=stream,
         usage_wanted=False,
         output_max=output_max,
         choices=choices,
