@@ -45,13 +45,14 @@ CONNECT_PAUSE_S = 1.0
 class _Channel:
     """One connection and the flush that is on its way over it."""
 
-    __slots__ = ("_alarm", "_batch", "_forgotten", "_loading", "calls", "link", "outworn")
+    __slots__ = ("_alarm", "_batch", "_forgotten", "_loading", "_unloaded", "calls", "link", "outworn")
 
     def __init__(self, batch: RedisBatch) -> None:
         self._batch = batch
         self._alarm = Alarm(self._late)
         self._forgotten: list[ScriptCall] = []
         self._loading = 0
+        self._unloaded = ""
         self.calls: deque[ScriptCall] = deque()
         self.link: RedisLink
         self.outworn = False
@@ -68,7 +69,9 @@ class _Channel:
     def answered(self, answer: Any) -> None:
         """See `Listener`."""
         if self._loading:
-            self._loading -= 1  # were it refused, the call that needs it would be
+            self._loading -= 1
+            if isinstance(answer, hiredis.ReplyError):  # then the call that needs it fails, and this is why
+                self._unloaded = str(answer)
             return
         if not self.calls:
             self._batch.failed(self, "it speaks unasked")
@@ -78,7 +81,8 @@ class _Channel:
             call.reloaded = True
             self._forgotten.append(call)
         elif isinstance(answer, hiredis.ReplyError):
-            self._batch.refused(call, str(answer))
+            text = str(answer)
+            self._batch.refused(call, self._unloaded if text.startswith("NOSCRIPT") else text)
         else:
             call.resolve(answer)
         if not self.calls:
@@ -106,6 +110,7 @@ class _Channel:
         self.calls.extend(self._forgotten)
         sources = {call.script.source for call in self._forgotten}
         self._loading = len(sources)
+        self._unloaded = "NOSCRIPT it was loaded and is not known"
         loads: list[Command] = [("SCRIPT", "LOAD", source) for source in sources]
         self.link.send(loads + [call.command() for call in self._forgotten])
         self._forgotten.clear()

@@ -196,7 +196,7 @@ class RedisCluster:
     async def _ask(self, node: RedisNode, call: ScriptCall) -> None:
         try:
             async with Deadline(self._timeout_s):
-                answer = await run_asking(node.client, call.script.source, call.arguments)
+                answer = await run_asking(node.client, (call.script.source, call.script.sha1), call.arguments)
         except ASK_ERRORS as error:
             what = f"the keys are on their way to a node that does not take them yet: {type(error).__name__}"
             call.fail(LimiterUnavailable(what))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.storage.redis_link import Command
 
 _UNABLE = re.compile(
-    r"\b(READONLY|OOM|LOADING|BUSY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|NOAUTH|NOPERM|WRONGPASS)\b"
+    r"\b(READONLY|OOM|LOADING|BUSY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|NOAUTH|NOPERM|NOSCRIPT|WRONGPASS)\b"
     r"|ACL failure in script|user executing the script can't run"
 )
 """What Redis says when it can run no script, or none that writes. Before version 7 the word stands inside the text."""

@@ -36,9 +36,11 @@ async def read_slots(client: Redis, asked: Place) -> SlotMap:
     return [(first, last, place) for first, last, place in slots if 0 <= first <= last < REDIS_CLUSTER_HASH_SLOTS]
 
 
-async def run_asking(client: Redis, source: str, arguments: Command) -> Any:
-    """Run a script on the node that is just getting its keys."""
+async def run_asking(client: Redis, script: tuple[str, str], arguments: Command) -> Any:
+    """Run a script, given by source and SHA-1, on the node that is just getting its keys."""
+    source, sha1 = script
     async with client.pipeline(transaction=False) as pipeline:
+        pipeline.script_load(source)
         pipeline.execute_command("ASKING")
-        pipeline.execute_command("EVAL", source, *arguments)
-        return (await pipeline.execute())[1]
+        pipeline.execute_command("EVALSHA", sha1, *arguments)
+        return (await pipeline.execute())[2]
