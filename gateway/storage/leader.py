@@ -216,6 +216,8 @@ def _session(silence_s_max: float) -> dict[str, str]:
         "tcp_keepalives_idle": str(max(int(silence_s_max / 2), 1)),
         "tcp_keepalives_interval": "1",
         "tcp_keepalives_count": "3",
+        # A plan that was made when today's partitions were empty would read them whole when they no longer are.
+        "plan_cache_mode": "force_custom_plan",
     }
 
 
