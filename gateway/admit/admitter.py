@@ -6,6 +6,7 @@ While Redis is away the deployment's policy decides: enforce this replica's shar
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
 
@@ -93,7 +94,8 @@ class Admitter:
         limits = self._applicable(principal, call.model)
         experience = self.learning.experience(call.model.name)
         likely = self.learning.expect(principal, call)
-        most, least = worst_cost(call, likely, self._prices.current(call.model.name))
+        cost = worst_cost(call, likely, self._prices.current(call.model.name))
+        most = cost.most
         try:
             expected = fitted(call, likely, limits, experience.bytes_per_token)
         except (RequestExceedsLimit, InstructionsExceedLimit):
@@ -108,15 +110,16 @@ class Admitter:
         claim = wide = None
         if tenant.budgets:
             worst = nano_usd(most)
-            claim = Claim(call.event_id, tenant, usage, worst, nano_usd(least) if call.stream else worst)
+            claim = Claim(call.event_id, tenant, usage, worst, nano_usd(cost.least) if call.stream else worst)
         elif tenant:
             claim = Claim(call.event_id, tenant, usage)
         if deployment is not None:
             wide = Claim(call.event_id, deployment, usage)
         holder, granted = await self._take(claim, wide)
-        allowance = None
+        output_allowance = math.inf
         if claim is not None and granted.taken < claim.worst and holder is not None:
-            most = allowance = pico_usd(granted.taken)
+            most = pico_usd(granted.taken)
+            output_allowance = cost.tokens(most)
         return Reservation(
             call.event_id,
             expected,
@@ -126,7 +129,7 @@ class Admitter:
             claim=claim,
             deployment=wide,
             levels=granted.levels,
-            allowance=allowance,
+            output_allowance=output_allowance,
         )
 
     async def run(self) -> None:

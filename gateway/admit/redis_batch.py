@@ -134,6 +134,8 @@ class RedisBatch:
         self._connect_after_s = 0.0
         self._alarm = Alarm(lambda: self._give_up("late"))
         """For calls that wait while there is no connection at all."""
+        self.turns = 0
+        """Flushes answered, and connections made."""
         self._quiet = asyncio.Event()
         """Set when nothing waits and nothing is under way; only `close` looks at it."""
         self._quiet.set()
@@ -168,6 +170,7 @@ class RedisBatch:
 
     def freed(self, channel: _Channel) -> None:
         """A flush is answered, or a connection was made."""
+        self.turns += 1
         self._alarm.stop()
         if channel.outworn:
             self._drop(channel)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import random
 import time
 from collections import deque
@@ -33,8 +32,8 @@ UNSENT_MAX = 100_000
 
 PROBE_PAUSE_S = 0.25
 PROBE_PAUSE_S_MAX = 15.0
-STEADY_S = 30.0
-"""A Redis that is away again before this long is probed half as often as the last time, up to PROBE_PAUSE_S_MAX."""
+STEADY_TURNS = 8
+"""A Redis that is away again before it answered so many flushes is probed half as often, down to PROBE_PAUSE_S_MAX."""
 
 WATCH_S = 1.0
 SEND_PAUSE_S = 0.05
@@ -92,7 +91,7 @@ class RedisNode:
         self._probe = Script.load("probe")
         self._unsent: deque[Unsent] = deque(maxlen=UNSENT_MAX)
         self._wake = asyncio.Event()
-        self._back_s = -math.inf
+        self._back_turns = -STEADY_TURNS
         self._pause_s = PROBE_PAUSE_S
         self._tell_failed_s = 0.0
 
@@ -182,8 +181,8 @@ class RedisNode:
         if not self.available:
             return
         self.available = False
-        flaps = time.monotonic() - self._back_s < STEADY_S
-        self._pause_s = min(2 * self._pause_s, PROBE_PAUSE_S_MAX) if flaps else PROBE_PAUSE_S
+        steady = self._batch.turns - self._back_turns >= STEADY_TURNS
+        self._pause_s = PROBE_PAUSE_S if steady else min(2 * self._pause_s, PROBE_PAUSE_S_MAX)
         _log.warning("redis_away", reason=reason, **self._which())
         self._whole.changed(self)
         self._whole.failing(self)
@@ -203,7 +202,7 @@ class RedisNode:
 
     def _back(self) -> None:
         self.available = True
-        self._back_s = time.monotonic()
+        self._back_turns = self._batch.turns
         _log.warning("redis_back", settles_waiting=len(self._unsent), **self._which())
         self._whole.changed(self)
 

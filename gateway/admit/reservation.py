@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.admit.bucket import NOTHING, UsageVector
@@ -35,10 +36,10 @@ class Reservation:
         "_holder",
         "_levels",
         "_settled",
-        "allowance",
         "estimate",
         "event_id",
         "experience",
+        "output_allowance",
         "worst_cost",
     )
 
@@ -53,15 +54,15 @@ class Reservation:
         claim: Claim | None = None,
         deployment: Claim | None = None,
         levels: list[int] | None = None,
-        allowance: PicoUsd | None = None,
+        output_allowance: float = math.inf,
     ) -> None:
         self.event_id = event_id
         self.estimate = estimate
         self.experience = experience
         self.worst_cost = worst_cost
         """The most that the request is expected to cost."""
-        self.allowance = allowance
-        """What a stream may cost before it is to be stopped; None: it was given what it may need."""
+        self.output_allowance = output_allowance
+        """How many tokens a stream may generate before it is to be stopped; infinite: it was given what it may need."""
         self._holder = holder
         self._claim = claim
         self._deployment = deployment

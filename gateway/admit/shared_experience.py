@@ -59,17 +59,19 @@ class _Figure(NamedTuple):
     logarithmic: bool = False
 
     def read(self, experience: Experience) -> float:
-        value: float = getattr(experience, self.value)
-        return math.log(value) if self.logarithmic else value
+        return self.scaled(getattr(experience, self.value))
 
     def write(self, experience: Experience, value: float) -> None:
-        value = min(max(value, self.lowest), self.highest)
-        setattr(experience, self.value, math.exp(value) if self.logarithmic else value)
+        plain = math.exp(min(value, self.scaled(self.highest))) if self.logarithmic else value
+        setattr(experience, self.value, min(max(plain, self.lowest), self.highest))
+
+    def scaled(self, value: float) -> float:
+        return math.log(value) if self.logarithmic else value
 
 
 _FIGURES = (
     _Figure("bytes_per_token", "prompts", "prompts_kept", BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX),
-    _Figure("output_tokens", "outputs", "outputs_kept", math.log(OUTPUT_TOKENS_MIN), math.log(OUTPUT_TOKENS_MAX), True),
+    _Figure("output_tokens", "outputs", "outputs_kept", OUTPUT_TOKENS_MIN, OUTPUT_TOKENS_MAX, logarithmic=True),
     _Figure("output_tokens_per_s", "speeds", "speeds_kept", TOKENS_PER_S_MIN, TOKENS_PER_S_MAX),
 )
 
@@ -100,6 +102,7 @@ class SharedExperience:
         self._models = models
         self._experience = experience
         self._script = Script.load("share_experience")
+        self._beginning = _taken(Experience())
         self._shared: dict[str, _States] = {}
         """What was shared when this replica last looked, by model."""
 
@@ -139,12 +142,12 @@ class SharedExperience:
             self._shared[model] = shared
 
     def _told(self, model: str, states: _States) -> list[list[str | float]]:
-        before = self._shared.get(model, _BEGINNING)
+        before = self._shared.get(model, self._beginning)
         return [
             [
                 figure.value,
-                figure.lowest,
-                figure.highest,
+                figure.scaled(figure.lowest),
+                figure.scaled(figure.highest),
                 base.value,
                 state.value,
                 state.kept,
@@ -177,6 +180,3 @@ def _adopt(experience: Experience, sent: _States, shared: _States) -> None:
         kept: float = getattr(experience, figure.kept)
         figure.write(experience, figure.read(experience) + kept * (now.value - before.value))
         setattr(experience, figure.lessons, now.lessons + getattr(experience, figure.lessons) - before.lessons)
-
-
-_BEGINNING = _taken(Experience())

@@ -6,7 +6,7 @@ Holding more than is used blocks nobody for longer than the request runs; holdin
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gateway.domain.call import Endpoint
 from gateway.units import PicoUsd
@@ -21,8 +21,6 @@ PROMPT_SAFETY = 1.5
 
 OUTPUT_SAFETY = 4
 """How far an answer may be longer than expected where neither client nor model bounds it."""
-
-_FREE = (PicoUsd(0), PicoUsd(0))
 
 
 class EffectivePrice(Protocol):
@@ -40,12 +38,28 @@ class Prices(Protocol):
         ...
 
 
-def worst_cost(call: Call, expected: Estimate, effective: EffectivePrice | None) -> tuple[PicoUsd, PicoUsd]:
-    """Return what a request may cost at most, and what its prompt and one token may; nothing without a price.
+class WorstCost(NamedTuple):
+    """`most` is what a request may cost, `least` what its prompt and one token may, `per_token` what each more does."""
+
+    most: PicoUsd
+    least: PicoUsd
+    per_token: int
+
+    def tokens(self, allowance: PicoUsd) -> float:
+        """Return how many tokens may be generated for an allowance of at least `least`."""
+        return 1 + (allowance - self.least) // self.per_token if self.per_token else math.inf
+
+
+_FREE = WorstCost(PicoUsd(0), PicoUsd(0), 0)
+
+
+def worst_cost(call: Call, expected: Estimate, effective: EffectivePrice | None) -> WorstCost:
+    """Return what a request may cost; nothing without a price.
 
     Every token counts by the dearer rate of its kind. The prompt is its estimate times PROMPT_SAFETY, at most the
-    model's context. The answer is what the client and the model bound it to, else what the context leaves, else
-    OUTPUT_SAFETY times what is expected.
+    model's context. The answer is what the request bounds it to; where it does not, OUTPUT_SAFETY times what is
+    expected: the model's own bound is so far from what answers are that a small budget would let nothing through.
+    Neither is more than the model and its context allow.
     """
     if effective is None or call.endpoint is Endpoint.COUNT_TOKENS:
         return _FREE
@@ -61,7 +75,10 @@ def worst_cost(call: Call, expected: Estimate, effective: EffectivePrice | None)
         if context is not None:
             left = max(context - expected.prompt_tokens, 1)
             bound = left if bound is None or bound > left else bound
-        output = OUTPUT_SAFETY * output if bound is None else bound * call.choices
+        output *= OUTPUT_SAFETY
+        if bound is not None:
+            most = bound * call.choices
+            output = most if call.bounded else min(output, most)
     rate, other = price.output_pico_usd, price.reasoning_pico_usd
     rate = rate if rate > other else other
-    return PicoUsd(fixed + output * rate), PicoUsd(fixed + (rate if output else 0))
+    return WorstCost(PicoUsd(fixed + output * rate), PicoUsd(fixed + (rate if output else 0)), rate)

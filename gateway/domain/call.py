@@ -57,6 +57,9 @@ _PROMPT_FIELDS = {
     Endpoint.RESPONSES: "input",
 }
 
+OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
+"""What bounds an answer, at one endpoint or another: some engines heed all of them at each."""
+
 Fields = dict[str, msgspec.Raw]
 """A JSON object decoded at its top level only: each value is the bytes it came in."""
 
@@ -93,6 +96,12 @@ class Call:
     session: str | None
     started_s: float
     media: InlineMedia = NO_MEDIA
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the body itself says how long an answer may be, by the client's wish or the operator's."""
+        fields = self.fields
+        return any(name in fields for name in OUTPUT_FIELDS)
 
     def upstream_body(self, upstream_model: str) -> bytes:
         """Return the body for an engine that calls the model `upstream_model`; values are copied, never re-encoded."""

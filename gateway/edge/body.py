@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from gateway.domain.call import Call, Endpoint, Fields
-from gateway.edge.bounds import OUTPUT_FIELDS, cap_output, choices_of
+from gateway.domain.call import OUTPUT_FIELDS, Call, Endpoint, Fields
+from gateway.edge.bounds import cap_output, choices_of
 from gateway.edge.fields import read_boolean, read_string
 from gateway.edge.images import refuse_addresses
 from gateway.edge.inline import inline_sources

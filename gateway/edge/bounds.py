@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.domain.call import Endpoint
+from gateway.domain.call import OUTPUT_FIELDS, Endpoint
 from gateway.domain.config import EngineKind
 from gateway.edge.fields import read_integer
 from gateway.errors import InvalidRequest
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 CHOICES_MAX = 128
 OUTPUT_TOKENS_MAX = 10_000_000
-
-OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
-"""What bounds an answer, at one endpoint or another: some engines heed all of them at each."""
 
 _OUTPUT_FIELDS = {
     Endpoint.CHAT_COMPLETIONS: ("max_completion_tokens", "max_tokens"),

@@ -146,6 +146,7 @@ class Completions:
             send, lambda: stages.ledger.hold(entry), headers, scope.get("penstock.connection"), self.dialect
         )
         progress = Progress(Meter(call.choices, reservation.estimate.prompt_tokens))
+        progress.meter.output_allowance = reservation.output_allowance
         live = stages.live[call.event_id] = LiveRequest(call, progress, reservation)
         status = Status.INTERRUPTED
         error: GatewayError | None = None

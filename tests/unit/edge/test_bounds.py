@@ -9,11 +9,11 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from gateway.domain.call import Call, Endpoint
+from gateway.domain.call import OUTPUT_FIELDS, Call, Endpoint
 from gateway.domain.config import EngineKind, ModelConfig
 from gateway.domain.principal import OutputBound
 from gateway.edge.body import parse_call
-from gateway.edge.bounds import OUTPUT_FIELDS, hold_to
+from gateway.edge.bounds import hold_to
 from tests.support.chat import chat, completion, embedding, message, response
 
 if TYPE_CHECKING:
