@@ -39,8 +39,11 @@ _ROLLUPS = {"usage_hour": "hour", "usage_day": "day"}
 
 @dataclass(slots=True)
 class Erased:
-    """What is gone so far. `removed` counts rows of tenants' tables (of teams only names go); `cleared` counts rows of the ledger that said who,
-    and that no longer do, or with `with_usage` all rows of the ledger and its sums, which are gone."""
+    """What is gone so far.
+
+    `removed` counts rows of tenants' tables (of teams, names). `cleared` counts rows of the ledger and its sums that
+    said who and no longer do, or with `with_usage` those that are gone.
+    """
 
     organization_id: UUID
     with_usage: bool

@@ -1,6 +1,7 @@
 """Usage reports: what the ledger says was used, summed by tenant or model, exact to the last pico-USD.
 
-Nothing is cut off silently: a report is whole, and a page says what the next one starts after.
+Read from the rollups with their tail (`gateway.settle.sums`), so that a report of a year costs little more than one of
+a day. Nothing is cut off silently: a report is whole, and a page says what the next one starts after.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.admin.organizations import narrowed
 from gateway.admin.times import parse_moment
 from gateway.errors import InvalidRequest, StorageUnavailable
+from gateway.settle.sums import USED, Cover
 from gateway.units import PicoUsd, format_usd
 
 if TYPE_CHECKING:
@@ -73,13 +75,17 @@ class UsageRow:
     estimated: int
 
 
+_USED = USED.format(
+    organization="$1", **{name: f"${number}::timestamptz" for number, name in enumerate(Cover._fields, 2)}
+)
+
 # Deleted tenants keep their names here: the ledger outlives them.
 _ID = {
-    Grouping.ORG: "event.organization_id",
-    Grouping.TEAM: "event.team_id",
-    Grouping.USER: "event.user_id",
-    Grouping.KEY: "event.key_id",
-    Grouping.MODEL: "event.served_model",
+    Grouping.ORG: "part.organization_id",
+    Grouping.TEAM: "part.team_id",
+    Grouping.USER: "part.user_id",
+    Grouping.KEY: "part.key_id",
+    Grouping.MODEL: "part.served_model",
 }
 _NAME = {
     Grouping.ORG: "(SELECT name FROM organization WHERE organization.id = used.id)",
@@ -136,7 +142,7 @@ async def usage_page(
         raise InvalidRequest("after is not the `next_after` of a page", param="after")
     scope = await narrowed(db, scope, organization)
     # Rows without an id come last, so nothing has to start after them. One row more tells whether there is a next page.
-    part = "WHERE $4::text IS NULL OR text_id > $4 OR text_id IS NULL ORDER BY text_id NULLS LAST LIMIT $5"
+    part = "WHERE $8::text IS NULL OR text_id > $8 OR text_id IS NULL ORDER BY text_id NULLS LAST LIMIT $9"
     rows = await _rows(db, scope, by, period, part, after, limit + 1)
     return UsagePage(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 
@@ -144,15 +150,16 @@ async def usage_page(
 async def _rows(
     db: Database, scope: Scope, by: Grouping, period: Period, part: str, *arguments: object
 ) -> list[UsageRow]:
-    """Return the rows of a report that the end of a statement, `part`, asks for. Its parameters start at $4."""
+    """Return the rows of a report that the end of a statement, `part`, asks for. Its parameters start at $8."""
+    cover = Cover.of(period.since, period.until)
+    await _check_kept(db, cover)
     statement = f"""
         WITH summed AS (
-            SELECT {_ID[by]} AS id, count(*) AS requests,
+            SELECT {_ID[by]} AS id, sum(requests)::bigint AS requests,
                 sum(prompt_tokens)::numeric AS prompt_tokens, sum(cached_tokens)::numeric AS cached_tokens,
                 sum(completion_tokens)::numeric AS completion_tokens, sum(cost_pico_usd)::numeric AS cost_pico_usd,
-                count(*) FILTER (WHERE coverage = 'estimated') AS estimated
-            FROM usage_event AS event
-            WHERE opened_at >= $2 AND opened_at < $3 AND ($1::uuid IS NULL OR organization_id = $1)
+                sum(estimated)::bigint AS estimated
+            FROM ({_USED}) AS part
             GROUP BY 1
         ), used AS (SELECT *, id::text COLLATE "C" AS text_id FROM summed)
         SELECT text_id AS id, {_NAME[by]} AS name, requests, prompt_tokens, cached_tokens, completion_tokens,
@@ -160,7 +167,7 @@ async def _rows(
         FROM used {part}
     """  # noqa: S608 - made of the constants above and of what this module passes
     try:
-        rows = await db.fetch(statement, scope.organization_id, period.since, period.until, *arguments)
+        rows = await db.fetch(statement, scope.organization_id, *cover, *arguments)
     except TimeoutError as error:
         raise StorageUnavailable("the report takes too long: ask for a shorter time, or try again later") from error
     return [
@@ -176,3 +183,18 @@ async def _rows(
         )
         for row in rows
     ]
+
+
+async def _check_kept(db: Database, cover: Cover) -> None:
+    """Raise InvalidRequest where parts of hours or days are asked for of which only whole ones are kept."""
+    row = await db.fetchrow("SELECT retired_before, hours_retired_before FROM rollup_state")
+    assert row is not None, "the migration made it"
+    for needed, before, whole in (
+        (cover.needs_events_since, row["retired_before"], "hours"),
+        (cover.needs_hours_since, row["hours_retired_before"], "days"),
+    ):
+        if needed is not None and before is not None and needed.date() < before:
+            raise InvalidRequest(
+                f"of the time before {before} only whole {whole} (UTC) are kept: let the report begin and end with one",
+                param="since",
+            )
