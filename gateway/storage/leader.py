@@ -208,7 +208,7 @@ def _session(silence_s_max: float) -> dict[str, str]:
     """Return what Postgres holds the session to: who is silent, or whose machine is lost, does not go on leading."""
     silence_ms = str(int(silence_s_max * 1000))
     return {
-        "application_name": "penstock leader",
+        "application_name": "penstock-leader",
         "idle_session_timeout": silence_ms,
         "idle_in_transaction_session_timeout": silence_ms,
         "statement_timeout": str(int(silence_s_max * 1000 / _BEATS)),

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 DECLARATIONS = frozenset(
     # values and types of the language and its library
-    {"NewType", "TypeVar", "Path", "frozenset", "tuple", "dict.fromkeys", "re.compile", "MappingProxyType", "field"}
+    {"UUID", "dt.date", "dt.datetime", "dt.timedelta"}
+    | {"NewType", "TypeVar", "Path", "frozenset", "tuple", "dict.fromkeys", "re.compile", "MappingProxyType", "field"}
     # what only describes: settings, messages, commands, routes, tables
     | {"AfterValidator", "BeforeValidator", "ConfigDict", "Field", "Meta", "SecretStr", "SettingsConfigDict"}
     | {"msgspec.Raw", "msgspec.json.Decoder", "msgspec.json.Encoder", "Raw"}

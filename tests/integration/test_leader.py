@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SILENCE_S = 1.0
 HOLDERS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted"
 END_SESSIONS = (
-    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'penstock leader'"
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'penstock-leader'"
 )
 
 
