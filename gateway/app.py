@@ -116,9 +116,6 @@ class Gateway:
             ),
             config=config,
         )
-        self.shared = SharedExperience(
-            self.store.redis, lambda: self.stages.config.models, self.stages.admitter.learning.experience
-        )
         self._export(metrics)
         admin = build_admin_app(lambda: resources.pool, _peppers(settings), __version__)
         describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
@@ -133,13 +130,15 @@ class Gateway:
         with contextlib.suppress(asyncpg.PostgresError, *AWAY_ERRORS):  # read again in the background
             await self.prices.refresh()
         await self.store.check()
+        known = self.stages.admitter.learning.experience
+        self.shared = SharedExperience(self.store.redis, lambda: self.stages.config.models, known)
         await self.shared.exchange()
         start = resources.background.start
         start("prices", self.prices.run)
         start("experience", self.shared.run)
         start("buckets", self.store.run)
         start("limits", self.stages.admitter.run)
-        start("leadership", leadership(self._settings, resources, self.prices).run)
+        start("leadership", leadership(self._settings, resources, self.prices, lambda: self.stages.config).run)
         stages, every_s = self.stages, self._settings.checkpoint_interval_s
         totals = stages.settler.totals
         checkpoints = Checkpoints(

@@ -88,7 +88,7 @@ class LimitValues:
 
 
 RATE_UNITS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
-COLUMNS: Final = tuple(one.name for one in fields(LimitValues))
+COLUMNS: Final = tuple(LimitValues.__annotations__)
 
 
 def budget_column(period: BudgetPeriod) -> str:

@@ -74,11 +74,11 @@ class LimitRule:
         """Whether it bounds what may be spent in some period."""
         return any(getattr(self, f"budget_{period}_usd") is not None for period in BudgetPeriod)
 
-
-_AMOUNTS = tuple(
-    one.name for one in fields(LimitRule) if one.name.endswith(("_per_minute", "_requests", "_max", "_usd"))
-)
-"""What a rule may allow; bursts and what happens to streams go with one of them."""
+    @property
+    def limits_nothing(self) -> bool:
+        """Whether no value is left; bursts and what happens to streams go with one of the others."""
+        kinds = ("_per_minute", "_requests", "_max", "_usd")
+        return all(getattr(self, one.name) is None for one in fields(self) if one.name.endswith(kinds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ async def set_limit(
     assert written is not None, "written in this transaction"
     rule = _rule(written)
     _check_whole(rule, values)
-    if not any(getattr(rule, name) for name in _AMOUNTS):
+    if rule.limits_nothing:
         await db.execute("DELETE FROM limit_rule WHERE organization_id = $1 AND id = $2", organization_id, rule.id)
         return replace(rule, budget_stops_streams=False)
     if rule.budget_stops_streams and not rule.has_budget:

@@ -102,7 +102,7 @@ def hold_to(bounds: Iterable[OutputBound], call: Call, kinds: Collection[EngineK
     if model.context_tokens is not None and call.output_max >= model.context_tokens:
         return
     if call.endpoint is Endpoint.COMPLETIONS and _BRIEF.issuperset(kinds):
-        call.output_max = min(tokens, _BRIEF_TOKENS)
+        call.output_max = min(call.output_max, _BRIEF_TOKENS)
     fields[heeded[-1]] = msgspec.Raw(b"%d" % call.output_max)
 
 

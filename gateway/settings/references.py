@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-_RATES = frozenset(name for name in LimitsEntry.model_fields if name.endswith("_per_minute"))
-
-
 def reference_problems(root: Tree) -> Iterator[ConfigProblem]:
     """Yield every problem between parts of the file, in no particular order."""
     pools, models = root.child("pools"), root.child("models")
@@ -117,7 +114,7 @@ def _bursts_alone(path: str, model: Tree) -> Iterator[ConfigProblem]:
     limits = model.child("limits")
     for name, burst in limits.items() if limits else ():
         rate = f"{name.removesuffix('_burst')}_per_minute"
-        if limits and name.endswith("_burst") and rate in _RATES and limits.child(rate) is None:
+        if limits and name.endswith("_burst") and rate in LimitsEntry.model_fields and limits.child(rate) is None:
             yield ConfigProblem(burst.key_line, burst.key_column, f"{path}.limits.{name}", f"needs {rate}")
 
 

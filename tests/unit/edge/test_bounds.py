@@ -100,6 +100,8 @@ def test_the_tightest_bound_for_the_model_counts() -> None:
     assert asked(held(*bounds)) == {"max_tokens": 40}
     assert asked(held(*bounds, output=30)) == {"max_tokens": 30}, "the model's own bound is tighter"
     assert asked(held(OutputBound(1, "other"))) == {}
+    brief = held(*bounds, endpoint=Endpoint.COMPLETIONS, output=9)
+    assert (asked(brief), brief.output_max) == ({"max_tokens": 9}, 9)
 
 
 def test_a_bound_that_the_context_keeps_anyway_is_not_said() -> None:
