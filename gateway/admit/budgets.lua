@@ -11,8 +11,22 @@ local function write(key, spent, reserved)
   redis.call('HSET', key, 'spent', string.format('%.0f', spent), 'reserved', string.format('%.0f', reserved))
 end
 
--- {spent, reserved} of a budget, nil for a missing one. Where it cannot pay for `worst`, what lapsed reservations hold
--- counts as spent from now on: whoever made them is gone, and the ledger closes their events at what they held.
+-- Count what lapsed reservations hold of a budget as spent: whoever made them is gone, and the ledger closes their events
+-- at what they held. Returns what is spent and reserved then.
+local function lapse(key, holds, spent, reserved, now_ms)
+  local lapsed = redis.call('ZRANGEBYSCORE', holds, '-inf', string.format('%.3f', now_ms), 'LIMIT', 0, LAPSED_MAX)
+  if #lapsed > 0 then
+    for i = 1, #lapsed do
+      local held = math.min(tonumber(string.match(lapsed[i], '%S+$')), reserved)
+      spent, reserved = spent + held, reserved - held
+    end
+    redis.call('ZREM', holds, unpack(lapsed))
+    write(key, spent, reserved)
+  end
+  return spent, reserved
+end
+
+-- {spent, reserved} of a budget, nil for a missing one. Where it cannot pay for `worst`, what has lapsed is looked for.
 local function budget_now(key, holds, amount, worst, now_ms)
   local stored = redis.call('HMGET', key, 'spent', 'reserved')
   if not stored[1] then
@@ -20,15 +34,7 @@ local function budget_now(key, holds, amount, worst, now_ms)
   end
   local spent, reserved = tonumber(stored[1]), tonumber(stored[2])
   if spent + reserved + worst > amount then
-    local lapsed = redis.call('ZRANGEBYSCORE', holds, '-inf', string.format('%.3f', now_ms), 'LIMIT', 0, LAPSED_MAX)
-    if #lapsed > 0 then
-      for i = 1, #lapsed do
-        local held = math.min(tonumber(string.match(lapsed[i], '%S+$')), reserved)
-        spent, reserved = spent + held, reserved - held
-      end
-      redis.call('ZREM', holds, unpack(lapsed))
-      write(key, spent, reserved)
-    end
+    spent, reserved = lapse(key, holds, spent, reserved, now_ms)
   end
   return {spent, reserved}
 end

@@ -159,15 +159,15 @@ class BudgetBook:
                 for budget in budgets
                 if (smallest := _agreed([each.get(budget, 0) for each in differences]))
             }
-            await self._read(list(corrections), corrections)
+            mended = await self._read(list(corrections), corrections)
         except (Unavailable, TimeoutError) as error:
             _log.info("budgets_not_compared", reason=type(error).__name__)
             return 0
-        for budget, (difference, _) in corrections.items():
-            _log.warning(
-                "budget_corrected", subject=budget.subject_id.hex, period=budget.period.value, nano_usd=difference
-            )
-        return len(corrections)
+        corrected = [each for each, (_, times) in mended.items() if times > corrections[each][1]]
+        for each in corrected:
+            nano = corrections[each][0]
+            _log.warning("budget_corrected", subject=each.subject_id.hex, period=each.period.value, nano_usd=nano)
+        return len(corrected)
 
     # --- asking
 
@@ -191,7 +191,7 @@ class BudgetBook:
         for batch in _batches(budgets):
             begun = [(sums[each], int((each.period_end.timestamp() + KEPT_S) * 1000)) for each in batch]
             try:
-                await self._call(self._begin, batch, begun)
+                await self._call(self._begin, [redis_keys(each)[0] for each in batch], begun)
             except LimiterUnavailable:
                 return  # whoever asks again will see
 
@@ -211,15 +211,14 @@ class BudgetBook:
         seen: dict[BudgetKey, tuple[int, int]] = {}
         for batch in _batches(budgets):
             wanted = [(0, 0) if corrections is None else corrections[each] for each in batch]
-            answer = await self._call(self._mend, batch, wanted)
+            answer = await self._call(self._mend, [key for each in batch for key in redis_keys(each)], wanted)
             for budget, spent, reserved, mended in zip(batch, answer[::3], answer[1::3], answer[2::3], strict=True):
                 if mended >= 0:
                     seen[budget] = (spent + reserved, mended)
                     self._tell(redis_keys(budget)[0], spent + reserved)
         return seen
 
-    async def _call(self, script: Script, budgets: Sequence[BudgetKey], argument: object) -> Any:
-        keys = [redis_keys(budget)[0] for budget in budgets]
+    async def _call(self, script: Script, keys: Sequence[str], argument: object) -> Any:
         return await self._redis.call(script, (len(keys), *keys, msgspec.json.encode(argument)))
 
     def _tell(self, key: str, total: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import math
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -84,7 +85,7 @@ async def test_no_more_is_spent_than_may_be(replicas: list[Limiter], redis: sync
                 assert isinstance(outcome, LimitExceeded), "what is reserved may come back"
                 assert outcome.retry_after_s == BUDGET_WAIT_MS / 1000
             else:
-                assert (outcome.worst_cost, outcome.allowance) == (COST, None)
+                assert (outcome.worst_cost, outcome.output_allowance) == (COST, math.inf)
                 served += 1
                 outcome.settle(NO_USAGE, COST) if served % 2 else outcome.settle(NO_USAGE, PicoUsd(1 * NANO))
         for replica in replicas:
@@ -201,7 +202,8 @@ async def test_a_stream_is_given_what_is_left_where_it_is_stopped_there(
         stops = principal(budget(0.0005, stops=True))
         prompt = 150 * 1_000 * NANO  # a hundred tokens are expected
         stream = await replica.admitter.admit(stops, call(M, stream=True, output_max=1_000))
-        assert stream.allowance == stream.worst_cost == PicoUsd(500_000 * NANO)
+        assert stream.worst_cost == PicoUsd(500_000 * NANO)
+        assert stream.output_allowance == 500 - 150
         assert state(redis, key_of(replica, stops)) == (0, 500_000)
         with pytest.raises(LimitExceeded):
             await replica.admitter.admit(stops, call(M, stream=True, output_max=1_000))
@@ -218,4 +220,4 @@ async def test_a_stream_is_given_what_is_left_where_it_is_stopped_there(
 async def test_what_costs_nothing_needs_no_budget(redis_url: str) -> None:
     async with limiter(redis_url) as replica:
         reservation = await replica.admitter.admit(principal(budget(0)), call(M))
-        assert (reservation.worst_cost, reservation.allowance, replica.books.asked) == (0, None, [])
+        assert (reservation.worst_cost, reservation.output_allowance, replica.books.asked) == (0, math.inf, [])
