@@ -1,7 +1,7 @@
 # Penstock: every target works on a fresh clone with Python 3.11 or newer, as root or not. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test check test test-real-engine bench demo-opencode docs lock clean
+.PHONY: help run install install-test check test chaos soak guarantees test-real-engine bench demo-opencode docs lock clean
 
 BIN := .venv/bin
 COVERAGE_MIN := 90
@@ -34,6 +34,15 @@ test: install-test ## The whole test suite, with coverage (ARGS="-k name" for a 
 	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report $(if $(ARGS),,--fail-under=$(COVERAGE_MIN))
+
+chaos: install-test ## Kill, cut and stop everything under load, then check the books (ARGS="--minutes 30 --kills 200 --seed 1")
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: install-test ## Steady load under which nothing may grow (ARGS="--minutes 30")
+	@$(BIN)/python -m tests.chaos.soak $(ARGS)
+
+guarantees: install-test ## Measure every promise and write docs/guarantees.md (ARGS='--chaos="--minutes 30 --kills 200" --soak="--minutes 30"')
+	@$(BIN)/python -m tests.guarantees $(ARGS)
 
 test-real-engine: install-test ## Penstock before real inference servers (ARGS="-k llama_cpp" for one; see docs/real-engines.md)
 	$(BIN)/pytest -v --capture=no tests/real_engine $(ARGS)

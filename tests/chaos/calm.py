@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from tests.chaos.check_rest import leases_held
-from tests.chaos.facts import redis_contents, redis_time, spool_contents
+from tests.chaos.check_rest import budgets_off, leases_held
+from tests.chaos.facts import counted, redis_contents, spool_contents
 from tests.chaos.findings import Finding
 from tests.support.ledger import rows_of
+from tests.support.servers import redis_time
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ REAPED_S_MAX = 90.0
 """A replica counts as dead after a while; then its events are closed."""
 LEASES_S_MAX = 45.0
 """A lease lasts half a minute."""
+BUDGETS_S_MAX = 100.0
+"""Budgets are compared with the ledger every minute."""
+LOOK_S = 1.0
 UNCLOSED = """
 SELECT count(*) AS count FROM usage_open AS opened
  WHERE NOT EXISTS (SELECT 1 FROM usage_event AS closed
@@ -52,9 +57,22 @@ def calmed(world: World) -> Iterator[Finding]:
         ("every event is closed", unclosed, REAPED_S_MAX),
         ("the spools are empty", spooled, CALM_S_MAX),
         ("no lease is held", leases, LEASES_S_MAX),
+        ("budgets are what the ledger says", _seldom(lambda: list(budgets_off(counted(world)))), BUDGETS_S_MAX),
     ]
     for what, left, timeout_s in waits:
         try:
             wait_for(lambda left=left: not left(), what, timeout_s)  # type: ignore[misc] # bound in its own turn
         except AssertionError:
             yield Finding("rest", f"not within {timeout_s:g} s: {what} (left: {left()})")
+
+
+def _seldom(look: Callable[[], object]) -> Callable[[], object]:
+    """Return what `look` said last, and ask it again once that is a second old: it reads the whole ledger."""
+    known: list[tuple[float, object]] = []
+
+    def asked() -> object:
+        if not known or time.monotonic() - known[-1][0] > LOOK_S:
+            known.append((time.monotonic(), look()))
+        return known[-1][1]
+
+    return asked

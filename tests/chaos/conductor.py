@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import redis
 
+from tests.chaos.happened import Happened
 from tests.chaos.plan import DELAY_S, Kind
 
 if TYPE_CHECKING:
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
     from tests.support.proxy import Proxy
 
 COMMAND_S_MAX = 10.0
-
-
-@dataclass
-class Happened:
-    """Spans in Unix time: within which Redis lost its data, and in which something held a server up or away."""
-
-    losses: list[tuple[float, float]] = field(default_factory=list)
-    redis_troubles: list[tuple[float, float]] = field(default_factory=list)
-    postgres_troubles: list[tuple[float, float]] = field(default_factory=list)
-    engine_troubles: list[tuple[float, float]] = field(default_factory=list)
 
 
 class Conductor:

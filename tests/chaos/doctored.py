@@ -7,8 +7,8 @@ from typing import Any
 
 from gateway.domain.principal import Level
 from tests.chaos.attempts import Attempt, End
-from tests.chaos.conductor import Happened
 from tests.chaos.facts import Facts, Served
+from tests.chaos.happened import Happened
 from tests.chaos.replicas import Killed
 from tests.chaos.tenants import Rule, Tenants
 

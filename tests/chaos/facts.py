@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from tests.chaos.happened import Happened
 from tests.support.ledger import rows_of
+from tests.support.servers import redis_time
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chaos.attempts import Attempt
-    from tests.chaos.conductor import Happened
     from tests.chaos.replicas import Killed
     from tests.chaos.tenants import Tenants
     from tests.chaos.world import World
@@ -101,6 +102,13 @@ def gathered(world: World, attempts: list[Attempt], happened: Happened) -> Facts
     return facts
 
 
+def counted(world: World) -> Facts:
+    """Return what there is to be said of budgets now: the ledger and Redis."""
+    dsn = world.postgres.address
+    ledger = (rows_of(dsn, OPENS), rows_of(dsn, EVENTS), rows_of(dsn, ADJUSTMENTS))
+    return Facts([], *ledger, [], world.tenants, Happened(), [], redis_contents(world.redis.address))
+
+
 def _served(records: list[dict[str, Any]]) -> list[Served]:
     found = []
     for record in records:
@@ -108,13 +116,6 @@ def _served(records: list[dict[str, Any]]) -> list[Served]:
         if marker is not None:
             found.append(Served(marker[0], record["outcome"], record["prompt_tokens"], record["generated_tokens"]))
     return found
-
-
-def redis_time(address: str) -> float:
-    """Return Redis's own time."""
-    with redis.Redis.from_url(address, socket_timeout=COMMAND_S_MAX) as client:
-        seconds, microseconds = client.time()
-        return float(seconds) + float(microseconds) / 1e6
 
 
 def redis_contents(address: str) -> dict[str, Any]:

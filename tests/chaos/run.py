@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chaos.attempts import Attempt
-    from tests.chaos.conductor import Happened
+    from tests.chaos.happened import Happened
     from tests.chaos.plan import Fault, Form
 
 CLIENT_END_S_MAX = 60.0

@@ -80,7 +80,7 @@ PROMISES: dict[str, Promise] = {
             "at most 900 s",
             900,
             "s",
-            "tests/unit/authenticate/test_authenticator.py::"
+            "tests/unit/authenticate/test_postgres_away.py::"
             "test_a_key_is_served_without_postgres_for_as_long_as_is_promised",
         ),
         Promise(

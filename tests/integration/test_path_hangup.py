@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import redis
 
 from tests.support.chat import chat, completion
 from tests.support.engine import EngineProcess
+from tests.support.guarantees import measured
 from tests.support.http import DONE
 from tests.support.ledger import all_closed, opened_events
 from tests.support.stack import Stack, running_stack
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tests.support.http import RawConnection
     from tests.support.servers import Databases
     from tests.support.tenants import Tenant
-
-_log = logging.getLogger(__name__)
 
 CHAT = "/v1/chat/completions"
 ABORT_S_MAX = 1.0
@@ -60,7 +58,7 @@ def assert_engine_stops(stack: Stack, hang_up: Callable[[], None]) -> dict[str, 
         if stack.engine.counters()["aborted"] == before + 1:
             break
         assert asked_s <= ABORT_S_MAX, "the engine still works"
-    _log.info("the engine stopped %.3f s after the hang-up", asked_s)
+    measured("hang-up", asked_s)
     request: dict[str, Any] = stack.engine.state()["requests"][-1]
     assert request["outcome"] == "aborted"
     return request

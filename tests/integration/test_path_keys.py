@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pytest
 from gateway.domain.principal import TENANT_LEVELS, Level
 from tests.support.chat import chat
 from tests.support.gateway import GatewayProcess, write_config
+from tests.support.guarantees import measured
 from tests.support.proxy import Proxy
 from tests.support.refusals import assert_refused
 from tests.support.servers import run_blocking
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from tests.support.http import Answer, Http
     from tests.support.servers import Databases
     from tests.support.tenants import Tenant
-
-_log = logging.getLogger(__name__)
 
 CHAT = "/v1/chat/completions"
 EFFECT_S_MAX = 1.0
@@ -72,7 +70,9 @@ def clients_of(stack: Stack, tenant: Tenant) -> list[Http]:
     return clients
 
 
-def assert_acts(clients: list[Http], change: Callable[[], None], met: Callable[[Answer], bool]) -> None:
+def assert_acts(
+    clients: list[Http], change: Callable[[], None], met: Callable[[Answer], bool], promise: str = "revocation"
+) -> None:
     """Make a change and assert that every replica answers as it should within EFFECT_S_MAX of the commit.
 
     The clock starts when the commit is known here, and each question counts from when it was sent: a replica that had
@@ -88,7 +88,7 @@ def assert_acts(clients: list[Http], change: Callable[[], None], met: Callable[[
                 break
             assert asked_s <= EFFECT_S_MAX, f"no effect {asked_s:.3f} s after the commit"
             slowest_s = max(slowest_s, asked_s)
-    _log.info("acted %.3f s after the commit", slowest_s)
+    measured(promise, slowest_s, f"{len(clients)} replicas")
 
 
 def refused(answer: Answer) -> bool:
@@ -193,6 +193,7 @@ def test_a_new_limit_acts_within_a_second(stack: Stack, level: Level) -> None:
         clients_of(stack, tenant),
         lambda: tenant.limit(level, requests_per_minute=1000),
         lambda answer: answer.headers.get("x-ratelimit-limit-requests") == "1000",
+        "limit-change",
     )
 
 
@@ -204,6 +205,7 @@ def test_a_changed_limit_acts_within_a_second(stack: Stack) -> None:
         clients,
         lambda: tenant.limit(Level.KEY, requests_per_minute=6000, requests_burst=100),
         lambda answer: answer.status == 200 and answer.headers["x-ratelimit-limit-requests"] == "6000",
+        "limit-change",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.support.command import Penstock
+from tests.support.guarantees import measured
 from tests.support.ledger import all_closed
 from tests.support.stack import running_stack
 
@@ -30,6 +31,9 @@ def test_the_ledger_tells_what_the_replay_was_told(
         counted = stack.engine.counters()
     assert (report["answered"], report["errors"]) == (REQUESTS, {})
     assert {row["coverage"] for row in rows} == {"exact"}
+    off = abs(sum(row["prompt_tokens"] for row in rows) - counted["prompt_tokens"])
+    off += abs(sum(row["completion_tokens"] for row in rows) - counted["generated_tokens"])
+    measured("ledger-tokens", off, f"{REQUESTS} requests of coding agents, {report['prompt_tokens']:,} prompt tokens")
     for name in ("prompt_tokens", "cached_tokens", "completion_tokens"):
         assert sum(row[name] for row in rows) == report[name] > 0
     assert (counted["prompt_tokens"], counted["generated_tokens"]) == (

@@ -15,7 +15,7 @@ import tempfile
 import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -150,6 +150,13 @@ def empty_redis(url: str) -> None:
             client = stack.enter_context(redis.Redis.from_url(node, socket_timeout=COMMAND_S_MAX))
             client.flushdb()
             client.script_flush()
+
+
+def redis_time(url: str) -> float:
+    """Return Redis's own time, in seconds of Unix time: the one that leases and buckets go by."""
+    with redis.Redis.from_url(url, socket_timeout=COMMAND_S_MAX) as client:
+        seconds, microseconds = cast("tuple[int, int]", client.time())
+        return seconds + microseconds / 1e6
 
 
 @contextmanager

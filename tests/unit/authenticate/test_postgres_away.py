@@ -9,10 +9,13 @@ import pytest
 
 from gateway.authenticate.key import make_key
 from gateway.errors import InvalidKey, KeyStoreUnavailable
+from gateway.settings import Settings
+from tests.support.guarantees import measured
 from tests.support.waiting import wait_until
 from tests.unit.authenticate.scripted import PEPPERS, POLICY, make_desk
 
 AWAY_PAUSE_S = 0.5
+STEP_S = 1.0
 
 
 async def test_a_key_that_was_verified_recently_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +31,22 @@ async def test_a_key_that_was_verified_recently_is_served(monkeypatch: pytest.Mo
     with pytest.raises(KeyStoreUnavailable):
         await desk.ask(key)
     assert desk.lookups("unavailable") == 1
+
+
+async def test_a_key_is_served_without_postgres_for_as_long_as_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = make_desk(monkeypatch, replace(POLICY, stale_s_max=Settings.model_fields["key_stale_max_s"].default))
+    key = desk.store.add()
+    await desk.ask(key)
+    desk.store.away = True
+    desk.authenticator.trust(trusted=False)
+    served_s = 0.0
+    with pytest.raises(KeyStoreUnavailable):  # noqa: PT012 - it is asked until it is refused
+        while True:
+            desk.clock.passes(STEP_S)
+            await desk.ask(key)
+            served_s += STEP_S
+    assert served_s > 0
+    measured("revocation-away", served_s, "by a clock of the test's own")
 
 
 async def test_an_unknown_key_is_unavailable_and_never_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
