@@ -12,7 +12,7 @@ _SHARED = {
     "renew": ("buckets",),
     "probe": ("buckets",),
     "begin_budgets": ("budgets",),
-    "mend_budgets": ("budgets",),
+    "mend_budgets": ("buckets", "budgets"),
     "share_experience": (),
 }
 
