@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SAY = "Say something."
 SLOW_TOKENS_PER_S = 20
+PAYS_FOR_ONE = 40_000_000_000
+"""Pico-USD: OpenCode's instructions, generously, and some thousand tokens of an answer."""
 
 
 def chunk(finish_reason: str | None = None, **delta: str) -> dict[str, Any]:
@@ -98,6 +100,28 @@ def test_a_spent_budget_of_the_engine_is_shown_and_not_repeated(agents: Agents, 
     assert len(run.errors) == 1
     (row,) = all_closed(agents.stack.dsn, tenant, 1)
     assert (row["http_status"], row["completion_tokens"], row["cost_pico_usd"]) == (402, 0, 0)
+
+
+def test_a_spent_budget_is_shown_and_not_repeated(agents: Agents, tmp_path: Path) -> None:
+    tenant = agents.stack.tenant(budget_month_pico_usd=1)
+    run = agents.work(tenant, tmp_path, SAY, *UNTITLED)
+    assert run.code != 0
+    assert ["budget per month is used up" in message for message in run.errors] == [True]
+    assert opened_events(agents.stack.dsn, tenant) == []
+
+
+def test_a_stream_that_its_budget_stops_is_shown_and_not_repeated(agents: Agents, tmp_path: Path) -> None:
+    tenant = agents.stack.tenant(budget_month_pico_usd=PAYS_FOR_ONE, budget_stops_streams=True)
+    agents.engine.control(output_tokens=30_000, tokens_per_second=2000)
+    try:
+        run = agents.work(tenant, tmp_path, SAY, *UNTITLED)
+    finally:
+        agents.engine.control(output_tokens=None, tokens_per_second=None)
+    assert run.code != 0
+    assert ["the budget is used up" in message for message in run.errors] == [True]
+    (row,) = all_closed(agents.stack.dsn, tenant, 1)
+    assert (row["status"], row["error_code"]) == ("interrupted", "budget_exceeded")
+    assert 0 < row["cost_pico_usd"] <= PAYS_FOR_ONE
 
 
 def test_a_conversation_that_is_too_long_is_shortened_once(agents: Agents, tmp_path: Path) -> None:

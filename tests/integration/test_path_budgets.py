@@ -50,11 +50,8 @@ def test_a_spent_budget_is_told_once_and_nothing_is_opened(stack: Stack, kind: s
         answer = stack.gateway.http(tenant.key).post(path, request(stream=stream))
         assert "retry-after" not in answer.headers
         if kind == "messages":
-            assert (answer.status, answer.error["type"], answer.error["code"]) == (
-                402,
-                "billing_error",
-                "budget_exceeded",
-            )
+            assert (answer.status, answer.error["type"]) == (402, "billing_error")
+            assert answer.error["code"] == "budget_exceeded"
             assert answer.headers["x-should-retry"] == "false"
         else:
             assert_refused(answer, 402, "budget_exceeded")

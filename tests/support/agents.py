@@ -69,7 +69,12 @@ def running_agents(databases: Databases, servers: ServerAddresses, folder: Path)
         short = stack.enter_context(EngineProcess(UPSTREAM, max_model_len=CONTEXT_MAX))
         pair = [stack.enter_context(EngineProcess(UPSTREAM)) for _ in range(2)]
         urls = {"pair": [each.url for each in pair], "short": [short.url], "odd": [odd.url]}
-        model = {"upstream": UPSTREAM, "context": 262_144, "output": 65_536}
+        model: dict[str, Any] = {
+            "upstream": UPSTREAM,
+            "context": 262_144,
+            "output": 65_536,
+            "price": {"input": "1", "output": "4"},
+        }
         config: dict[str, Any] = {
             "models": {name: {"pool": name, **model} for name in POOLS},
             "pools": {name: {"engine": "vllm", "endpoints": each} for name, each in urls.items()},
