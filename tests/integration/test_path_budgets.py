@@ -61,7 +61,7 @@ def test_a_spent_budget_is_told_once_and_nothing_is_opened(stack: Stack, kind: s
 
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_a_stream_is_stopped_when_its_budget_is_spent(stack: Stack, kind: str) -> None:
-    """With a proper end in its dialect, then the reason; the engine is stopped, and no more is billed than there was."""
+    """With a proper end in its dialect, then the reason; the engine is stopped, and no more billed than there was."""
     path, request = REQUESTS[kind]
     budget = TOKENS_PAID_FOR * OUTPUT_PICO
     tenant = stack.tenant(limits={Level.TEAM: {"budget_day_pico_usd": budget, "budget_stops_streams": True}})
