@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.observe.duties import DutyMetrics
+from gateway.observe.reconciliation import ReconciliationMetrics
 from gateway.settle import retention, rollup
 from gateway.settle.reaper import Reaper
+from gateway.settle.reconciler import RECONCILE_S_MAX, Reconciler
 from gateway.storage.leader import Duty, Leadership, Term
 from gateway.storage.partitions import make_partitions_ahead
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.domain.config import GatewayConfig
     from gateway.resources import Resources
     from gateway.settings import Settings
     from gateway.settle.price import PriceTable
@@ -26,7 +31,9 @@ _REAPER_LOOKS = 12
 """How often the reaper looks within its patience."""
 
 
-def leadership(settings: Settings, resources: Resources, prices: PriceTable) -> Leadership:
+def leadership(
+    settings: Settings, resources: Resources, prices: PriceTable, config: Callable[[], GatewayConfig]
+) -> Leadership:
     """Return this replica's candidacy with all duties; to be called once, `run` does the rest."""
     metrics = DutyMetrics(resources.metrics.registry)
     patience_s = settings.reaper_patience_s
@@ -34,6 +41,7 @@ def leadership(settings: Settings, resources: Resources, prices: PriceTable) -> 
     duties = (
         Duty("partitions", PARTITIONS_EVERY_S, PARTITIONS_S_MAX, _make_partitions),
         *_rollups_and_retention(settings, resources.pool),
+        _reconciliation(settings, resources, config),
         Duty("reaper", min(patience_s / _REAPER_LOOKS, REAPER_EVERY_S_MAX), REAPER_S_MAX, reaper.run),
     )
     return Leadership(
@@ -59,6 +67,13 @@ def _rollups_and_retention(settings: Settings, pool: Pool) -> tuple[Duty, ...]:
         Duty("rollup", rollup.ROLL_UP_EVERY_S, rollup.ROLL_UP_S_MAX, roll_up),
         Duty("retention", retention.RETENTION_EVERY_S, retention.RETENTION_S_MAX, retire),
     )
+
+
+def _reconciliation(settings: Settings, resources: Resources, config: Callable[[], GatewayConfig]) -> Duty:
+    every_s = settings.reconcile_interval_s
+    metrics = ReconciliationMetrics(resources.metrics.registry)
+    reconciler = Reconciler(settings.require_postgres_direct_dsn(), config, metrics, every_s=every_s)
+    return Duty("reconciliation", every_s, RECONCILE_S_MAX, reconciler.run)
 
 
 async def _make_partitions(term: Term) -> None:

@@ -23,6 +23,7 @@ from gateway.cli.options import Json, Organization, PostgresDsn
 from gateway.cli.output import answer, shown
 from gateway.cli.progress import Tell, progress
 from gateway.errors import InvalidRequest
+from gateway.settle.reconcile import REST_S_MAX
 from gateway.units import PicoUsd, format_usd
 
 app = typer.Typer(
@@ -80,14 +81,18 @@ def verify(
     new_baseline: Annotated[
         bool, typer.Option("--new-baseline", help="Take what the engines count now as right, and compare from here.")
     ] = False,
+    wait_s: Annotated[
+        float,
+        typer.Option("--wait", metavar="SECONDS", min=0, max=600, help="How long what differs is looked at again."),
+    ] = REST_S_MAX,
     as_json: Json = False,
     postgres_dsn: PostgresDsn = None,
 ) -> None:
     """Hold the ledger against itself, its rollups, the replicas' counters and the engines' own.
 
-    Exits with 1 and a table when accounts do not agree. What differs is looked at again for 15 s, so that requests in
-    flight are no drift. Engines may differ by the tokens of estimated events and 0.1 %; their first reading is what
-    later ones are compared from.
+    Exits with 1 and a table when accounts do not agree. What differs is looked at again for a while, so that
+    requests in flight are no drift. Engines may differ by the tokens of estimated events and 0.1 %; their first reading
+    is what later ones are compared from.
     """
     if new_baseline and config is None:
         raise InvalidRequest("--new-baseline is for engines: give their --config")
@@ -95,7 +100,7 @@ def verify(
     address = control(postgres_dsn).address
     with progress() as tell:
         tell("comparing; what differs is looked at again for a moment")
-        found = asyncio.run(verify_on(address, period, config, new_baseline=new_baseline))
+        found = asyncio.run(verify_on(address, period, config, new_baseline=new_baseline, wait_s=wait_s))
     agrees = not found.drifts and not (strict and found.not_compared)
     show_findings(found, agrees=agrees, as_json=as_json)
     if not agrees:

@@ -40,11 +40,13 @@ class _Row:
     allowed: int
 
 
-async def verify_on(address: str, period: Period, config: Path | None, *, new_baseline: bool) -> Findings:
+async def verify_on(
+    address: str, period: Period, config: Path | None, *, new_baseline: bool, wait_s: float
+) -> Findings:
     """Reconcile what the database at `address` holds. Raises GatewayError, ConfigError."""
     engines = None if config is None else load_config(config, with_credentials=False)
     async with session_on(address) as db:
-        return await reconcile(db, period.since, period.until, engines, new_baseline=new_baseline)
+        return await reconcile(db, period.since, period.until, engines, new_baseline=new_baseline, rest_s_max=wait_s)
 
 
 def show_findings(found: Findings, *, agrees: bool, as_json: bool) -> None:

@@ -164,6 +164,11 @@ class FileSettings(BaseModel):
         ge=0,
         le=36_500,
     )
+    reconcile_interval_s: float = _seconds(
+        3600,
+        "How often the leader holds the ledger against rollups, replicas and engines; see `penstock ledger verify`.",
+        ge=1,
+    )
     billing_interval_s: float = _seconds(
         15, "How often a replica reads the billing series of the metrics from the ledger.", ge=0.1, le=3600
     )
