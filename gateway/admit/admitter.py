@@ -207,6 +207,7 @@ class Admitter:
     def _refuse(self, claim: Claim, answer: Answer) -> NoReturn:
         limits = claim.limits
         if isinstance(answer, Exceeded):
+            self._budgets.compare(claim)
             self._metrics.decided("refused_budget")
             raise BudgetExceeded(f"the {limits.name(answer.index)} is used up")
         if not isinstance(answer, Refusal):
@@ -222,6 +223,7 @@ class Admitter:
             self._metrics.decided("refused_concurrency")
             places = limits.concurrency[index - buckets]
             raise LimitExceeded(f"limit '{places.name}' of {places.requests} is reached", retry_after_s=retry_after_s)
+        self._budgets.compare(claim)
         self._metrics.decided("refused_budget_reserved")
         raise LimitExceeded(
             f"what is left of the {limits.name(index)} is held by requests that run", retry_after_s=retry_after_s

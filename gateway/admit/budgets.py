@@ -86,10 +86,19 @@ class BudgetBook:
     def note(self, claim: Claim, totals: Iterable[int]) -> None:
         """Redis has granted a claim; `totals` are spent and reserved of each of its budgets, in nano-USD."""
         assert claim.periods is not None, "only claims on budgets have totals"
-        now_s = time.monotonic()
-        for budget, key, total in zip(claim.periods.sums, claim.periods.redis[::2], totals, strict=False):
+        for key, total in zip(claim.periods.redis[::2], totals, strict=False):
             self._tell(key, total)
-            self._used[key] = (budget, now_s)
+        self.compare(claim)
+
+    def compare(self, claim: Claim) -> None:
+        """A claim was granted or refused: from now on its budgets are compared with the ledger.
+
+        Also what refuses: counted too high where a replica died, it would refuse until its period ends.
+        """
+        now_s = time.monotonic()
+        if claim.periods is not None:
+            used = zip(claim.periods.redis[::2], claim.periods.sums, strict=True)
+            self._used.update((key, (budget, now_s)) for key, budget in used)
         while len(self._used) > BUDGETS_MAX:
             del self._used[next(iter(self._used))]
 

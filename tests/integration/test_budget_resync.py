@@ -11,6 +11,7 @@ import redis as sync_redis
 
 from gateway.admit import budgets
 from gateway.domain.usage import NO_USAGE
+from gateway.errors import BudgetExceeded
 from gateway.units import PicoUsd, new_event_id
 from tests.support.limiter import Limiter, limiter
 from tests.support.limits import budget, model, principal
@@ -92,6 +93,19 @@ async def test_what_a_replica_that_died_held_is_spent_once_it_has_lapsed(
     assert await replicas[0].book.resync() == 1
     assert redis.hmget(key, "spent", "reserved") == [b"130", b"0"]
     assert redis.exists(holds) == 0
+
+
+async def test_a_budget_that_only_refuses_is_compared_too(redis_url: str, redis: sync_redis.Redis) -> None:
+    """Counted too high by whom nobody can ask any more, it would refuse a replica that never saw it grant anything."""
+    async with limiter(redis_url, price=per_request(COST)) as fresh:
+        caller = principal(budget(1))
+        sums = fresh.admitter._applicable(caller, M).tenant
+        redis.hset(sums.period_keys(new_event_id().int >> 80).redis[0], mapping={"spent": 10**12, "reserved": 0})
+        with pytest.raises(BudgetExceeded):
+            await fresh.admitter.admit(caller, call(M))
+        known([fresh], 0)
+        assert await fresh.book.resync() == 1
+        await fresh.admitter.admit(caller, call(M))
 
 
 async def test_what_is_right_is_left_alone(replicas: list[Limiter], redis: sync_redis.Redis) -> None:
