@@ -125,7 +125,7 @@ class FileSettings(BaseModel):
         "Size of one replica's spool, about 400 bytes an event. When it is full while Postgres is away, new requests "
         "get 503.",
         ge=4096,
-        le=1024 * _GIB,
+        le=512 * _GIB,
     )
 
     leader_silence_max_s: float = _seconds(

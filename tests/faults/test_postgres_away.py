@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.dev.postgres import start_postgres
 from tests.support.chat import chat
-from tests.support.frozen import frozen
+from tests.support.frozen import frozen, stopped
 from tests.support.gateway import GatewayProcess, write_config
 from tests.support.ledger import all_closed, opened_events
 from tests.support.tenants import make_tenant_heard_of
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -29,19 +27,9 @@ HANG_S_MAX = 5.0
 """Only tells a hang from an answer; how fast it is, the log of each request says."""
 
 HOLD_S = 2.0
-"""Far more than a request takes here, and less than half of a commit's own time, after which nobody holds anyway."""
+"""Far more than a request takes here, the spool included."""
 
 CHAT = "/v1/chat/completions"
-
-
-@contextmanager
-def stopped(server: RunningServer) -> Iterator[None]:
-    """Stop a Postgres for the time of the context, then start it again at the same address."""
-    server.child.stop()
-    yield
-    again = start_postgres(server.data.parent.parent, server.data.parent.parent / "logs")
-    assert again.address == server.address
-    server.child.__dict__.update(again.child.__dict__)  # what stops the first one now stops this one
 
 
 @pytest.mark.parametrize("away", [stopped, frozen])
@@ -68,7 +56,9 @@ def test_cached_keys_work_and_every_event_is_written_when_it_is_back(
         with client.stream(CHAT, chat(stream=True)) as stream:
             assert stream.chunks()
             assert not stream.cut
-        assert lone_gateway.metrics()["penstock_ledger_pending_events"] >= 0
+        assert lone_gateway.metrics()["penstock_spool_records"] >= 10
+        ready = lone_gateway.http().get("/readyz").document
+        assert (ready["ledger"], ready["spool"], ready["postgres"]) == ("spooling", "ok", "away")
     rows = all_closed(own_postgres.address, lone_tenant, 7)
     assert len({row["event_id"] for row in rows}) == 7
     assert len(opened_events(own_postgres.address, lone_tenant)) == 7
@@ -77,6 +67,10 @@ def test_cached_keys_work_and_every_event_is_written_when_it_is_back(
         lambda: lone_gateway.http(stranger.key).post(CHAT, chat()).status == 200, "an unknown key is verified again"
     )
     assert not [line for line in lone_gateway.log_lines() if "exception" in line]
+    wait_for(lambda: lone_gateway.http().get("/readyz").document["ledger"] == "ok", "groups go to Postgres again")
+    turns = [line["event"] for line in lone_gateway.log_lines() if line["event"].startswith("ledger_")]
+    assert turns.count("ledger_postgres_away") == turns.count("ledger_postgres_back") == 1
+    assert turns.count("ledger_spooling") == turns.count("ledger_direct")
 
 
 @pytest.mark.parametrize("key_cache_ttl_s", [3600.0, 0.001])
@@ -99,38 +93,6 @@ def test_who_has_waited_for_a_frozen_postgres_once_does_not_wait_for_it_again(
             assert time.monotonic() - began_s < HOLD_S, "none of them held"
             assert [answer.status for answer in answers] == [200, 200, 200]
         wait_for(lambda: gateway.metrics()["penstock_ledger_pending_events"] == 0, "the records are written")
-
-
-def test_a_full_ledger_refuses_what_it_could_not_account_for(
-    engine: EngineProcess, own_postgres: RunningServer, redis_url: str, tmp_path: Path
-) -> None:
-    config = write_config(tmp_path / "penstock.yaml", [engine.url])
-    with GatewayProcess(config, own_postgres.address, redis_url, ledger_pending_events_max=3) as gateway:
-        tenant = make_tenant_heard_of(gateway, own_postgres.address)
-        client = gateway.http(tenant.key)
-        assert client.post(CHAT, chat()).status == 200
-        all_closed(own_postgres.address, tenant, 1)
-        with stopped(own_postgres):
-            answers = [client.post(CHAT, chat()) for _ in range(5)]
-            assert [answer.status for answer in answers] == [200, 200, 200, 503, 503]
-            assert answers[-1].error["code"] == "ledger_full"
-            assert engine.counters()["received"] == 4, "what is refused reaches no engine"
-        all_closed(own_postgres.address, tenant, 4)
-        wait_for(lambda: client.post(CHAT, chat()).status == 200, "there is room again")
-
-
-def test_a_replica_that_ends_while_postgres_is_away_tells_what_it_could_not_write(
-    lone_gateway: GatewayProcess, lone_tenant: Tenant, own_postgres: RunningServer
-) -> None:
-    client = lone_gateway.http(lone_tenant.key)
-    assert client.post(CHAT, chat()).status == 200
-    all_closed(own_postgres.address, lone_tenant, 1)
-    with stopped(own_postgres):
-        told = client.post(CHAT, chat()).request_id
-        assert lone_gateway.terminate(timeout_s=60) == 0
-    unwritten = [line for line in lone_gateway.log_lines() if line["event"] == "ledger_unwritten"]
-    assert {line["kind"] for line in unwritten} == {"open", "close"}
-    assert all(told in line["record"] for line in unwritten)
 
 
 def test_a_revocation_counts_once_changes_are_heard_again(

@@ -1,4 +1,6 @@
-"""Freezes an embedded server: it keeps its connections and answers nothing, as a machine that is lost does."""
+"""Takes an embedded server away for a while: frozen it keeps its connections and answers nothing, as a machine that is
+lost does; stopped it is gone.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
+
+from gateway.dev.postgres import start_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,3 +30,13 @@ def frozen(server: RunningServer) -> Iterator[None]:
         for each in stopped:
             if each.is_running():
                 each.resume()
+
+
+@contextmanager
+def stopped(server: RunningServer) -> Iterator[None]:
+    """Stop a Postgres for the time of the context, then start it again at the same address."""
+    server.child.stop()
+    yield
+    again = start_postgres(server.data.parent.parent, server.data.parent.parent / "logs")
+    assert again.address == server.address
+    server.child.__dict__.update(again.child.__dict__)  # what stops the first one now stops this one
