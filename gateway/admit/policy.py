@@ -28,7 +28,8 @@ BUDGET_WAIT_MS = 5_000
 """What a refusal says to wait where no refill tells: until others' requests may have ended, or cost less than held."""
 
 _DAY_MS = 86_400_000
-_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+_EPOCH_ORDINAL = 719_163
+"""Of 1970-01-01 among the days that `datetime` counts."""
 _DEPLOYMENT = UUID(int=0)
 
 
