@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from gateway.settle.drift import Check, Findings
-from gateway.settle.reconcile import reconcile
+from gateway.settle.reconcile import REST_S_MAX, reconcile
 from gateway.storage.dsn import asyncpg_dsn
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class Reconciler:
         )
         try:
             now = dt.datetime.now(dt.UTC)
-            found = await reconcile(connection, now - SINCE, now, self._config())
+            rest_s = min(REST_S_MAX, self._every_s)
+            found = await reconcile(connection, now - SINCE, now, self._config(), rest_s_max=rest_s)
         finally:
             with contextlib.suppress(Exception):  # the connection may be in any state; nothing depends on a clean end
                 await connection.close(timeout=CLOSE_S_MAX)

@@ -114,10 +114,12 @@ def test_it_closes_for_replicas_that_are_gone_and_is_corrected_by_them(
     opened = run_blocking(gone.open())
     run_blocking(gone.checkpoint({}))
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
-    with GatewayProcess(config, serving_dsn, redis_url, checkpoint_interval_s=0.1, reaper_patience_s=3) as gateway:
+    often = {"checkpoint_interval_s": 0.1, "reaper_patience_s": 3, "reconcile_interval_s": 1}
+    with GatewayProcess(config, serving_dsn, redis_url, **often) as gateway:
         wait_for(lambda: run_blocking(gone.reaped()), "its event is closed", REAPED_S_MAX)
         known = "SELECT count(*) FROM replica_checkpoint WHERE boot_id = $1"
         wait_for(lambda: run_blocking(ask(postgres_dsn, known, gone.boot_id)) == 0, "and it is forgotten")
+        wait_for(lambda: gateway.metrics().get("penstock_ledger_compared_timestamp_seconds"), "all was compared")
         assert gateway.terminate() == 0
         assert [line for line in gateway.log_lines() if line["event"] == "duty_failed"] == [], "no duty lacks a right"
     gone.dsn = serving_dsn
