@@ -5,7 +5,8 @@
 
 BIN := .venv/bin
 COVERAGE_MIN := 90
-# Processes that share the test suite, a file of it at a time; each has a PostgreSQL and a Redis of its own.
+# Processes that share the test suite, a file of it at a time; each has a PostgreSQL and a Redis of its own. Files are handed
+# out in order of their names: tests/chaos comes first, so that its long runs go beside everything else.
 WORKERS ?= logical
 PIN := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header
 LOCK := $(PIN) --extra dev-servers --group build
@@ -31,7 +32,7 @@ check: install-test ## Style, types, import rules and house tests
 
 test: install-test ## The whole test suite, with coverage (ARGS="-k name" for a part of it, WORKERS=0 in one process)
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report $(if $(ARGS),,--fail-under=$(COVERAGE_MIN))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -10,9 +11,9 @@ import redis
 
 from tests.chaos.happened import Happened
 from tests.chaos.plan import DELAY_S, Kind
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterable, Iterator
 
     from tests.chaos.plan import Fault
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from tests.support.proxy import Proxy
 
 COMMAND_S_MAX = 10.0
+FAULTS_AT_ONCE_MAX = 64
+SERVING_MIN = 2
+"""Replicas that serve when one of them is killed: where starting takes long, kills come later, not all at once."""
+TURN_S_MAX = 240.0
 
 
 class Conductor:
@@ -30,8 +35,9 @@ class Conductor:
         self._world = world
         self._ending = ending
         self._say = say
+        self._turn = threading.Lock()
         self._makers: dict[Kind, Callable[[Fault], None]] = {
-            Kind.KILL: lambda fault: world.replicas[fault.target].kill_and_start(),
+            Kind.KILL: self._kill,
             Kind.REDIS_FLUSH: self._flush,
             Kind.REDIS_RESTART: self._restart_redis,
             Kind.REDIS_PAUSE: lambda fault: world.redis.pause(ending, fault.lasts_s),
@@ -51,7 +57,7 @@ class Conductor:
         Raises what a fault raised: a server that does not come back is a failure of the run.
         """
         began_s = time.monotonic()
-        with ThreadPoolExecutor(thread_name_prefix="fault") as pool:
+        with ThreadPoolExecutor(FAULTS_AT_ONCE_MAX, thread_name_prefix="fault") as pool:
             made: list[Future[None]] = []
             for fault in _due(faults, began_s, self._ending):
                 self._say(str(fault))
@@ -70,6 +76,17 @@ class Conductor:
         }
         if (server := fault.kind.name.partition("_")[0]) in spans:
             spans[server].append((from_s, time.time()))
+
+    def _kill(self, fault: Fault) -> None:
+        replicas = self._world.replicas
+        with self._turn:
+            wait_for(
+                lambda: replicas[fault.target].serving and sum(one.serving for one in replicas) >= SERVING_MIN,
+                "enough replicas serve for one to be killed",
+                TURN_S_MAX,
+            )
+            replicas[fault.target].kill()
+        replicas[fault.target].start_again()
 
     def _flush(self, _fault: Fault) -> None:
         with redis.Redis.from_url(self._world.redis.address, socket_timeout=COMMAND_S_MAX) as client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ class Replica:
         self.postgres = postgres
         self.redis = redis
         self.killed: list[Killed] = []
-        self._turn = threading.Lock()
+        self._killed_at = 0.0
         config = write_config(home / "penstock.yaml", engines, models=models)
         known = {name: value for name, value in settings.items() if name in Settings.model_fields}
         self._process = GatewayProcess(config, postgres.address, redis.address, **known)
@@ -89,14 +88,16 @@ class Replica:
                 break
         self._serving = True
 
-    def kill_and_start(self) -> None:
-        """Kill it once it serves, and start it again."""
-        with self._turn:
-            self._serving = False
-            self._process.kill()
-            at = time.time()
-            self.start()
-            self.killed.append(Killed(self.number, at, time.time()))
+    def kill(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self._serving = False
+        self._process.kill()
+        self._killed_at = time.time()
+
+    def start_again(self) -> None:
+        """Start it after `kill`."""
+        self.start()
+        self.killed.append(Killed(self.number, self._killed_at, time.time()))
 
     def terminate(self) -> int:
         """End it properly; return the exit code."""

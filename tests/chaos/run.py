@@ -18,6 +18,7 @@ from tests.chaos.facts import Facts, gathered
 from tests.chaos.findings import Finding, cases_of
 from tests.chaos.plan import plan
 from tests.chaos.world import World, running_world
+from tests.support.command import Penstock
 from tests.support.guarantees import measured
 
 if TYPE_CHECKING:
@@ -62,9 +63,11 @@ def run(seed: int, form: Form, say: Callable[[str], None], name: str) -> Verdict
     facts: Facts | None = None
     try:
         with running_world(folder, form) as world:
+            verdict.findings += verified(world)  # from here on the engines' counters are compared with the ledger
             attempts, happened = _loaded(world, form, faults, seed, say)
             say("the load has ended; waiting for rest")
             verdict.findings += calmed(world)
+            verdict.findings += verified(world)
             verdict.findings += _ended(world)
             facts = gathered(world, attempts, happened)
         verdict.findings += judged(facts)
@@ -138,6 +141,14 @@ def _loaded(
         if client.failure is not None:
             raise client.failure
     return [attempt for client in clients for attempt in client.attempts], conductor.happened
+
+
+def verified(world: World) -> list[Finding]:
+    """Let `penstock ledger verify` look at ledger, rollups, replicas and engines; return what it finds amiss."""
+    replica = world.replicas[0]
+    ask = Penstock(replica.home, {"PENSTOCK_POSTGRES_DSN": world.postgres.address})
+    outcome = ask("ledger", "verify", "--json", f"--config={replica.home / 'penstock.yaml'}")
+    return [Finding("verify", f"exit code {outcome.code}: {outcome.err}{outcome.out}")] if outcome.code else []
 
 
 def _ended(world: World) -> list[Finding]:

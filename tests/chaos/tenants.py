@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.admin.database import Database
+    from tests.chaos.plan import Form
 
 ORGANIZATIONS = 3
 TEAMS_OF_EACH = 2
 PICO = 10**12
+SECONDS_OF_BUDGET = 10.0
+"""What the budgets below are for; those of users and keys are used up in the course of a run."""
 WIDE = {"requests_per_minute": 60_000, "requests_burst": 10_000, "tokens_per_minute": 10_000_000}
 
 # What is given to each level, by the organization's number: the first is held by rates, the second by leases and
@@ -35,7 +38,7 @@ RULES: dict[tuple[int, Level], dict[str, int | bool]] = {
     (0, Level.KEY): {"output_tokens_per_minute": 2400, "output_tokens_burst": 900, "tokens_per_minute": 60_000},
     (1, Level.ORGANIZATION): {"budget_day_pico_usd": PICO, "concurrent_requests": 6},
     (1, Level.TEAM): {"concurrent_requests": 3, "input_tokens_per_minute": 30_000, "input_tokens_burst": 6000},
-    (1, Level.USER): {"budget_week_pico_usd": PICO // 2000, "budget_stops_streams": True},
+    (1, Level.USER): {"budget_week_pico_usd": PICO // 5000, "budget_stops_streams": True},
     (1, Level.KEY): {"budget_month_pico_usd": PICO // 3000},
     (2, Level.ORGANIZATION): {**WIDE, "budget_month_pico_usd": PICO},
     (2, Level.TEAM): WIDE,
@@ -61,32 +64,34 @@ class Tenants:
     rules: list[Rule]
 
 
-async def make_tenants(dsn: str, clients: int) -> Tenants:
+async def make_tenants(dsn: str, form: Form) -> Tenants:
     """Write the tenants of so many clients, evenly over all teams; each client has its own key and its own user."""
     tenants = Tenants([], [])
-    each = clients // (ORGANIZATIONS * TEAMS_OF_EACH)
+    each = form.clients // (ORGANIZATIONS * TEAMS_OF_EACH)
     async with transaction_on(dsn) as db:
         for number in range(ORGANIZATIONS):
             organization = await create_organization(db, PLATFORM, f"org-{number}")
-            await _limit(db, tenants, organization.id, number, Level.ORGANIZATION, organization.id)
+            await _limit(db, tenants, form, organization.id, number, Level.ORGANIZATION, organization.id)
             for team_number in range(TEAMS_OF_EACH):
                 team = await create_team(db, PLATFORM, f"team-{team_number}", organization=str(organization.id))
-                await _limit(db, tenants, organization.id, number, Level.TEAM, team.id)
+                await _limit(db, tenants, form, organization.id, number, Level.TEAM, team.id)
                 for member in range(each):
                     name = f"user-{team_number}-{member}"
                     user = await create_user(db, PLATFORM, name, organization=str(organization.id), teams=[team.name])
                     wanted = NewApiKey(team=str(team.id), user=str(user.id))
                     created = await create_key(db, PLATFORM, NO_PEPPERS, wanted)
-                    await _limit(db, tenants, organization.id, number, Level.USER, user.id)
-                    await _limit(db, tenants, organization.id, number, Level.KEY, created.about.id)
+                    await _limit(db, tenants, form, organization.id, number, Level.USER, user.id)
+                    await _limit(db, tenants, form, organization.id, number, Level.KEY, created.about.id)
                     tenants.callers.append(Caller(len(tenants.callers), created.key, str(created.about.id)))
     return tenants
 
 
 async def _limit(
-    db: Database, tenants: Tenants, organization_id: UUID, number: int, level: Level, subject_id: UUID
+    db: Database, tenants: Tenants, form: Form, organization_id: UUID, number: int, level: Level, subject_id: UUID
 ) -> None:
-    values = RULES[number, level]
+    rule = RULES[number, level]
+    scale = form.load_s / SECONDS_OF_BUDGET
+    values = {name: int(value * scale) if name.endswith("_pico_usd") else value for name, value in rule.items()}
     columns = ", ".join(values)
     places = ", ".join(f"${position}" for position in range(4, 4 + len(values)))
     await db.execute(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.chaos.replicas import Replica
 from tests.chaos.servers import Server, own_postgres, own_redis
@@ -44,9 +47,19 @@ class World:
 
 
 @contextmanager
+def _coverage_not_measured() -> Iterator[None]:
+    """Start processes as they are in production: measuring coverage makes them slow, and their memory grow."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            environment.delenv(name)
+        yield
+
+
+@contextmanager
 def running_world(folder: Path, form: Form) -> Iterator[World]:
     """Start a world below `folder`, and end it."""
     with ExitStack() as stack:
+        stack.enter_context(_coverage_not_measured())
         postgres, redis = own_postgres(stack), own_redis(stack)
         engines = [
             stack.enter_context(
@@ -55,7 +68,7 @@ def running_world(folder: Path, form: Form) -> Iterator[World]:
             for _ in range(form.engines)
         ]
         engine_proxies = [stack.enter_context(Proxy(engine.url)) for engine in engines]
-        tenants = run_blocking(make_tenants(postgres.address, form.clients))
+        tenants = run_blocking(make_tenants(postgres.address, form))
         replicas = []
         for number in range(form.replicas):
             (home := folder / f"replica-{number}").mkdir(parents=True)
