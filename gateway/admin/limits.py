@@ -72,7 +72,12 @@ class LimitRule:
     @property
     def has_budget(self) -> bool:
         """Whether it bounds what may be spent in some period."""
-        return any(getattr(self, f"budget_{period}_usd") is not None for period in BudgetPeriod)
+        return any(self.budget_usd(period) is not None for period in BudgetPeriod)
+
+    def budget_usd(self, period: BudgetPeriod) -> str | None:
+        """Return how much may be spent in a period, None when the rule does not say."""
+        amount: str | None = getattr(self, f"budget_{period}_usd")
+        return amount
 
     @property
     def limits_nothing(self) -> bool:

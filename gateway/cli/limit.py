@@ -1,10 +1,12 @@
 """`penstock limit`: what an organization, a team, a user or a key may use, and spend."""
 
+import datetime as dt
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.admin.limit_spending import LimitRuleSpent, with_spending
 from gateway.admin.limits import LimitRule, Subject, clear_limit, list_limits, set_limit
 from gateway.admin.scope import PLATFORM
 from gateway.cli.connect import control
@@ -25,6 +27,10 @@ from gateway.cli.options import Json, Organization, PostgresDsn
 from gateway.cli.output import answer, emit_json, emit_table
 from gateway.domain.principal import TENANT_LEVELS, Level
 from gateway.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from gateway.admin.database import Database
+    from gateway.admin.page import Page
 
 app = typer.Typer(
     help="Requests, tokens, concurrency and budgets, at four levels; all that apply must pass.",
@@ -110,8 +116,13 @@ def set_(
 
 @app.command("list")
 def list_(*, org: Organization = None, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
-    """List the limits, of one organization or of all."""
-    found = control(postgres_dsn).every(lambda db, page: list_limits(db, PLATFORM, page, organization=org))
+    """List the limits, of one organization or of all, with what is spent of budgets in the periods of now."""
+
+    async def page_of(db: "Database", page: "Page") -> list[LimitRuleSpent]:
+        rules = await list_limits(db, PLATFORM, page, organization=org)
+        return await with_spending(db, rules, dt.datetime.now(dt.UTC))
+
+    found = control(postgres_dsn).every(page_of)
     order = TENANT_LEVELS
     found.sort(key=lambda rule: (rule.organization, order.index(rule.level), rule.subject, rule.model or ""))
     if as_json:

@@ -98,7 +98,8 @@ def allowed(rule: "LimitRule") -> list[str]:
     if rule.output_tokens_max is not None:
         texts.append(f"{shown(rule.output_tokens_max)} tokens an answer")
     for period in BudgetPeriod:
-        amount = getattr(rule, f"budget_{period}_usd")
+        amount, spent = rule.budget_usd(period), getattr(rule, f"spent_{period}_usd", None)
         if amount is not None:
-            texts.append(f"{amount} USD a {period}{', stopping streams' if rule.budget_stops_streams else ''}")
+            told = "" if spent is None else f" ({spent} spent)"
+            texts.append(f"{amount} USD a {period}{told}{', stopping streams' if rule.budget_stops_streams else ''}")
     return texts

@@ -6,6 +6,7 @@ may cost at most are all there is to add; one statement, so one snapshot: nothin
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.domain.budget import BudgetKey
-    from gateway.storage.postgres import Pool
+    from gateway.storage.postgres import Connection, Pool, PoolProxy
 
 SPENT_S_MAX = 2.0
 BUDGETS_MAX = 1000
@@ -29,11 +30,11 @@ BUDGETS_MAX = 1000
 OVERDUE_S_MAX = 900.0
 """An OPEN that is not closed counts until this long after its deadline, by when it is closed for whoever did not."""
 
-OPEN_AGE_S_MAX = 90_000.0
+OPEN_AGE_MAX = dt.timedelta(days=2)
 """No OPEN is older than this and in time: the longest time that a request may take is a day."""
 
-# Partitions of days to come are not looked into, however far behind the clock of Postgres may be.
-_SOON = "now() + interval '1 day'"
+CLOCKS_APART_MAX = dt.timedelta(days=1)
+"""How far ahead of this replica's clock another's may have opened a request."""
 
 # OFFSET 0 keeps Postgres from joining the openings with whole partitions of events: each is looked up by its key.
 _SPENT = f"""
@@ -42,7 +43,7 @@ WITH budget AS (
            (since AT TIME ZONE 'UTC')::date AS since_day, (until AT TIME ZONE 'UTC')::date AS until_day
       FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[]) WITH ORDINALITY
         AS b (organization_id, level, subject_id, model, since, until, position)
-), tail AS MATERIALIZED ({TAIL.format(since="$7", until=f"least($8, {_SOON})")}
+), tail AS MATERIALIZED ({TAIL.format(since="$7", until="$8")}
 )
 SELECT (SELECT coalesce(sum(d.cost_pico_usd), 0) FROM usage_day d
          WHERE d.organization_id = b.organization_id AND d.day >= b.since_day AND d.day < b.until_day
@@ -56,13 +57,12 @@ SELECT (SELECT coalesce(sum(d.cost_pico_usd), 0) FROM usage_day d
            AND (b.model IS NULL OR t.model = b.model))
      + (SELECT coalesce(sum(o.estimate_cost_pico_usd), 0) FROM usage_open o
          WHERE o.organization_id = b.organization_id AND o.deadline_at > now() - make_interval(secs => $9)
-           AND o.opened_at >= greatest(b.since, now() - make_interval(secs => $10))
-           AND o.opened_at < least(b.until, {_SOON})
+           AND o.opened_at >= $10 AND o.opened_at < $8 AND o.opened_at >= b.since AND o.opened_at < b.until
            AND CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN o.team_id = b.subject_id
                    WHEN 'user' THEN o.user_id = b.subject_id WHEN 'key' THEN o.key_id = b.subject_id END
            AND (b.model IS NULL OR o.model = b.model)
            AND NOT EXISTS (SELECT FROM usage_event e WHERE e.event_id = o.event_id AND e.opened_at = o.opened_at
-                              AND e.opened_at >= greatest($7, now() - make_interval(secs => $10)) OFFSET 0)) AS spent
+                              AND e.opened_at >= $10 AND e.opened_at < $8 OFFSET 0)) AS spent
   FROM budget b ORDER BY b.position
 """  # noqa: S608 - a constant of the neighbouring module
 
@@ -87,19 +87,27 @@ class Spending:
         return spent
 
     async def _spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
-        assert all(budget.level in TENANT_LEVELS for budget in budgets), "budgets are tenants'"
-        columns = (
-            [budget.organization_id for budget in budgets],
-            [budget.level.value for budget in budgets],
-            [budget.subject_id for budget in budgets],
-            [budget.model for budget in budgets],
-            [budget.period_start for budget in budgets],
-            [budget.period_end for budget in budgets],
-        )
-        since, until = min(columns[4]), max(columns[5])
         try:
             async with borrowed(self._pool, SPENT_S_MAX) as connection:
-                rows = await connection.fetch(_SPENT, *columns, since, until, OVERDUE_S_MAX, OPEN_AGE_S_MAX)
+                return await sum_up(connection, budgets)
         except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
             raise BudgetUnknown("what was spent of a budget cannot be summed up now", retry_after_s=1.0) from error
-        return [PicoUsd(int(row["spent"])) for row in rows]
+
+
+async def sum_up(connection: Connection | PoolProxy, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
+    """Do as `Spending.spent` does for 1 to BUDGETS_MAX budgets. Raises what asyncpg raises."""
+    assert all(budget.level in TENANT_LEVELS for budget in budgets), "budgets are tenants'"
+    columns = (
+        [budget.organization_id for budget in budgets],
+        [budget.level.value for budget in budgets],
+        [budget.subject_id for budget in budgets],
+        [budget.model for budget in budgets],
+        [budget.period_start for budget in budgets],
+        [budget.period_end for budget in budgets],
+    )
+    # Known when the statement is planned, so that partitions of other days are not even opened.
+    now = dt.datetime.now(dt.UTC)
+    since, until = min(columns[4]), min(max(columns[5]), now + CLOCKS_APART_MAX)
+    opened_since = max(since, now - OPEN_AGE_MAX)
+    rows = await connection.fetch(_SPENT, *columns, since, until, OVERDUE_S_MAX, opened_since)
+    return [PicoUsd(int(row["spent"])) for row in rows]

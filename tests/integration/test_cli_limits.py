@@ -32,7 +32,8 @@ def test_values_are_set_shown_and_taken_away_one_by_one(penstock: Penstock) -> N
     penstock(*ACME, "--tokens-per-minute", "9000", "--tokens-burst", "20000", "--concurrent-requests", "1000")
     penstock(*ACME, "--budget-usd", "25", "--budget-period", "day")
     penstock(*ACME, "--budget-usd", "0.5", "--budget-period", "week")
-    allowed = "9,000 tokens a minute (20,000 at once); 1,000 concurrent requests; 25 USD a day; 0.5 USD a week"
+    budgets = "25 USD a day (0 spent); 0.5 USD a week (0 spent)"
+    allowed = f"9,000 tokens a minute (20,000 at once); 1,000 concurrent requests; {budgets}"
     header, line = penstock("limit", "list").out.splitlines()
     assert header.split() == ["organization", "level", "subject", "model", "allows"]
     assert allowed in line

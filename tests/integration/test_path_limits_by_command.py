@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.units import PicoUsd, format_usd
 from tests.support.chat import chat
 from tests.support.command import Penstock
 from tests.support.ledger import all_closed
@@ -90,6 +91,9 @@ def test_a_budget_is_spent_and_no_more_until_it_is_raised(stack: Stack, command:
     assert "retry-after" not in refused.headers
     spent = sum(row["cost_pico_usd"] for row in all_closed(stack.dsn, tenant, served))
     assert 0 < spent <= 0.00015 * PICO
+    (listed,) = [rule for rule in command("limit", "list", "--json").document if rule["subject_id"] == made["id"]]
+    assert (listed["budget_month_usd"], listed["spent_day_usd"]) == ("0.00015", None)
+    assert listed["spent_month_usd"] == format_usd(PicoUsd(int(spent)))
     assert stack.gateway.http(tenant.key).post(CHAT, ASKED).status == 200, "another key of the team"
     command("limit", "set", "--key", made["id"], "--budget-usd", "1000", "--budget-period", "month")
     wait_for(lambda: client.post(CHAT, ASKED).status == 200, "the larger budget counts")
