@@ -59,10 +59,25 @@ INDEXES = (
     "CREATE INDEX usage_open_organization_id_idx ON usage_open (organization_id, deadline_at)",
 )
 
-# Events and adjustments of a range of transactions, as what each adds to the sums. The rows of the last seconds are few
-# among millions: without statistics Postgres would think them a third of all and read every partition whole. In the
+# What events and adjustments of a range of transactions add to the sums, each row by itself.
+_PARTS = """
+    SELECT e.opened_at, e.organization_id, e.team_id, e.user_id, e.key_id, e.model, e.served_model, e.engine,
+           1::bigint AS requests, (e.coverage = 'estimated')::integer::bigint AS estimated, e.prompt_tokens,
+           e.cached_tokens, e.completion_tokens, e.reasoning_tokens, e.cost_pico_usd
+      FROM usage_event e WHERE e.ingest_xid >= {first} AND e.ingest_xid < {below} {events}
+    UNION ALL
+    SELECT a.opened_at, a.organization_id, a.team_id, a.user_id, a.key_id, a.model, a.served_model,
+           (SELECT e.engine FROM usage_event e
+             WHERE e.event_id = a.event_id AND e.opened_at = a.opened_at {events}),
+           0::bigint, 0::bigint, a.prompt_tokens, a.cached_tokens, a.completion_tokens, a.reasoning_tokens,
+           a.cost_pico_usd
+      FROM usage_adjustment a WHERE a.ingest_xid >= {first} AND a.ingest_xid < {below} {adjustments}
+"""
+
+# The rows of the last seconds are few among millions: without statistics Postgres would think them a third of all and
+# read every partition whole. Planned for each call, so that partitions of other days are not even opened. In the
 # snapshot of the statement that calls it.
-PARTS = """
+PARTS = f"""
 CREATE FUNCTION penstock_usage_parts(
     from_xid xid8, below_xid xid8, since timestamp with time zone, until timestamp with time zone
 ) RETURNS TABLE (
@@ -72,19 +87,14 @@ CREATE FUNCTION penstock_usage_parts(
 )
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET plan_cache_mode = force_custom_plan SET jit = off AS $$
 BEGIN
-    RETURN QUERY
-    SELECT e.opened_at, e.organization_id, e.team_id, e.user_id, e.key_id, e.model, e.served_model, e.engine,
-           1::bigint, (e.coverage = 'estimated')::integer::bigint, e.prompt_tokens, e.cached_tokens,
-           e.completion_tokens, e.reasoning_tokens, e.cost_pico_usd
-      FROM usage_event e
-     WHERE e.ingest_xid >= from_xid AND e.ingest_xid < below_xid AND e.opened_at >= since AND e.opened_at < until
-    UNION ALL
-    SELECT a.opened_at, a.organization_id, a.team_id, a.user_id, a.key_id, a.model, a.served_model,
-           (SELECT e.engine FROM usage_event e WHERE e.event_id = a.event_id AND e.opened_at = a.opened_at),
-           0::bigint, 0::bigint, a.prompt_tokens, a.cached_tokens, a.completion_tokens, a.reasoning_tokens,
-           a.cost_pico_usd
-      FROM usage_adjustment a
-     WHERE a.ingest_xid >= from_xid AND a.ingest_xid < below_xid AND a.opened_at >= since AND a.opened_at < until;
+    RETURN QUERY {
+    _PARTS.format(
+        first="from_xid",
+        below="below_xid",
+        events="AND e.opened_at >= since AND e.opened_at < until",
+        adjustments="AND a.opened_at >= since AND a.opened_at < until",
+    )
+};
 END
 $$
 """
@@ -131,10 +141,12 @@ def _totals() -> str:
 # after. Rows between the last watermark and this one are added, and the watermark moves with them in one transaction:
 # whoever adds what is not below the watermark to the rollups has everything once, in any snapshot. Adding needs no row
 # of before, so an hour whose events are dropped is treated as any other, and a year-old record costs no more than a new
-# one. At most `rows_max` rows and the rest of the last one's transaction are added at once, whatever waits.
+# one. At most `rows_max` rows and the rest of the last one's transaction are added at once, whatever waits. Any day may
+# have got a row, so every partition is asked; a session plans that once.
 ROLL_UP = f"""
 CREATE FUNCTION penstock_roll_up(rows_max integer, OUT rolled_up bigint, OUT behind boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET enable_seqscan = off SET jit = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off
+AS $$
 DECLARE
     seen xid8;
     below xid8;
@@ -161,8 +173,7 @@ BEGIN
     IF behind THEN
         below := (last::text::numeric + 1)::text::xid8;
     END IF;
-    WITH part AS MATERIALIZED (
-        SELECT * FROM penstock_usage_parts(seen, below, '-infinity', 'infinity')
+    WITH part AS MATERIALIZED ({_PARTS.format(first="seen", below="below", events="", adjustments="")}
     ), hours AS ({_rolled("usage_hour", "hour", "date_trunc('hour', opened_at, 'UTC')")}
     ), days AS ({_rolled("usage_day", "day", "(opened_at AT TIME ZONE 'UTC')::date")}
     ), totals AS ({_totals()})
