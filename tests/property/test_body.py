@@ -12,10 +12,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from gateway.domain.call import Call, Endpoint
+from gateway.domain.call import OUTPUT_FIELDS, Call, Endpoint
 from gateway.domain.config import GatewayConfig, ModelConfig
 from gateway.edge.body import OWNED, Disconnected, parse_call, read_body
-from gateway.edge.bounds import CHOICES_MAX, OUTPUT_FIELDS, OUTPUT_TOKENS_MAX
+from gateway.edge.bounds import CHOICES_MAX, OUTPUT_TOKENS_MAX
 from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest
 from gateway.units import new_event_id
 
