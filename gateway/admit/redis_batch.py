@@ -263,14 +263,19 @@ class RedisBatch:
             elif self._channels:  # Redis may have as many clients as it takes: no reason to give up on it
                 self._connect_after_s = asyncio.get_running_loop().time() + CONNECT_PAUSE_S
                 self._look_quiet()
+            elif self._waiting and not any(call.sent_again for call in self._waiting):
+                for call in self._waiting:  # it may have been cut with those that were there
+                    call.sent_again = True
+                self._flush_soon()
             else:
                 self._give_up(reason)
 
     def _give_up(self, reason: str, unanswered: Sequence[ScriptCall] = ()) -> None:
-        self._owner.away(reason)
         self._alarm.stop()
         calls = [*unanswered, *self._waiting]
         self._waiting.clear()
+        if calls:  # else a further connection broke while it was made
+            self._owner.away(reason)
         for call in calls:
             call.fail(LimiterUnavailable(f"Redis does not answer: {reason}"))
         self._look_quiet()
