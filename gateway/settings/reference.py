@@ -29,8 +29,8 @@ line (`--port 8081`), the environment (`PENSTOCK_PORT=8081`), `settings:` in pen
 A value out of its bounds is an error at the start, and so is an unknown name in penstock.yaml. An empty variable counts
 as not set.
 
-Pools and models are in penstock.yaml alone, which is read again when it changes; `penstock check-config FILE` says what is
-wrong with one. Prices may stand there, too, or be set with `penstock price set`.
+Pools and models are in penstock.yaml alone, which is read again when it changes; `penstock check-config FILE` says
+what is wrong with one. Prices may stand there, too, or be set with `penstock price set`.
 """
 
 _ANYWHERE = """\

@@ -19,6 +19,7 @@ from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from gateway.dev.children import RunningServer
     from tests.support.servers import Databases
     from tests.support.tenants import Tenant
