@@ -143,6 +143,19 @@ async def test_who_is_cut_off_stops_before_another_takes_over(postgres_dsn: str,
             proxy.thaw()
 
 
+async def test_a_leader_with_nothing_to_do_notices_too(postgres_dsn: str) -> None:
+    registry = CollectorRegistry()
+    with Proxy(postgres_dsn) as proxy:
+        leadership = Leadership(proxy.address, (), DutyMetrics(registry), silence_s_max=SILENCE_S)
+        running = asyncio.ensure_future(leadership.run())
+        await wait_until(lambda: registry.get_sample_value("penstock_leader") == 1, "it leads")
+        proxy.freeze()
+        await wait_until(lambda: registry.get_sample_value("penstock_leader") == 0, "it gives up")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        proxy.thaw()
+
+
 async def test_a_frozen_postgres_ends_the_term(own_postgres: RunningServer) -> None:
     async with candidates(own_postgres.address) as (only,):
         await works(only)

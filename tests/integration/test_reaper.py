@@ -192,7 +192,8 @@ async def test_what_a_spool_brings_later_is_closed_too(bench: Bench) -> None:
         await ask(bench.dsn, "SELECT penstock_make_partitions($1, 1)", moment.date())
         old = await silent.open(event_id=event_id_at(moment))
         stranger = Replica(bench.dsn)
-        unknown = await stranger.open(event_id=event_id_at(moment))
+        future = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+        unknown = await stranger.open(event_id=event_id_at(moment), deadline_at=future)
         await bench.look(term)
         assert old.event_id in await silent.reaped()
         assert list(await stranger.reaped()) == [unknown.event_id]
@@ -210,8 +211,10 @@ async def test_none_is_missed_whose_transaction_ends_behind_the_others(bench: Be
         await slow.execute(INSERT_OPEN, *zip(earlier, strict=True))
         bench.clock.now_s += PATIENCE_S
         later = await silent.open()
-        for _ in range(20):
+        old_enough = "SELECT now() > ingested_at + make_interval(secs => $2) FROM usage_open WHERE event_id = $1"
+        while not await ask(bench.dsn, old_enough, later.event_id, 2 * PATIENCE_S):
             await bench.reaper.run(term)
+        await bench.reaper.run(term)
         assert await silent.reaped() == {}, "it does not read past a transaction that still runs"
         await transaction.commit()
         await bench.look(term)
