@@ -42,7 +42,9 @@ class Settings(FileSettings, BaseSettings):
             "Address of Postgres past any pooler, for LISTEN, advisory locks and migrations. Default: `postgres_dsn`."
         ),
     )
-    redis_url: RedisUrl | None = Field(None, description="Address of Redis, a cluster or sentinels: see redis.md. Needed to serve.")
+    redis_url: RedisUrl | None = Field(
+        None, description="Address of Redis, a cluster or sentinels: see redis.md. Needed to serve."
+    )
     key_peppers: SecretStr = Field(
         SecretStr(""),
         description=(
