@@ -46,7 +46,7 @@ class Ledger:
     def __init__(self, *, events_max: int) -> None:
         self._events_max = events_max
         self._opens: deque[Entry] = deque()
-        self._closes: deque[tuple[float, Entry]] = deque()
+        self._closes: deque[tuple[float, CloseRecord]] = deque()
         self._entries = 0
         self.queued = asyncio.Event()
         """Something was queued since the writer last looked."""
@@ -65,7 +65,8 @@ class Ledger:
             LedgerUnavailable: neither Postgres nor the spool takes records.
             LedgerFull: too many events wait to be written.
         """
-        self.require_available()
+        if not self.available:
+            raise _unavailable()
         if self._entries >= self._events_max:
             raise LedgerFull("usage cannot be recorded now", retry_after_s=FULL_RETRY_S)
         self._entries += 1
@@ -78,7 +79,7 @@ class Ledger:
         """Queue the CLOSE record. Never waits, never fails: the room was reserved by `open`."""
         assert entry.closed is None, "an event closes once"
         entry.closed = record
-        self._closes.append((time.monotonic(), entry))
+        self._closes.append((time.monotonic(), record))
         self.queued.set()
 
     async def hold(self, entry: Entry) -> None:
@@ -90,7 +91,8 @@ class Ledger:
         """
         if entry.durable:
             return
-        self.require_available()
+        if not self.available:
+            raise _unavailable()
         entry.waiter = asyncio.get_running_loop().create_future()
         try:
             await entry.waiter
@@ -99,9 +101,9 @@ class Ledger:
 
     def group(self) -> Group:
         """Return the oldest records, at most GROUP_MAX of each kind. They stay queued until `written`."""
-        closes = [entry.closed for _, entry in islice(self._closes, GROUP_MAX)]
         return Group(
-            [entry.opened for entry in islice(self._opens, GROUP_MAX)], [each for each in closes if each is not None]
+            [entry.opened for entry in islice(self._opens, GROUP_MAX)],
+            [record for _, record in islice(self._closes, GROUP_MAX)],
         )
 
     def written(self, group: Group) -> None:
@@ -136,7 +138,7 @@ class Ledger:
         """At the end, with Postgres and the spool away: put what only this process knows into its log, one by one."""
         for kind, records in (
             ("open", [entry.opened for entry in self._opens]),
-            ("close", [entry.closed for _, entry in self._closes]),
+            ("close", [record for _, record in self._closes]),
         ):
             for record in records:
                 _log.error("ledger_unwritten", kind=kind, record=str(record))

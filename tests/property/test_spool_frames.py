@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -32,9 +33,11 @@ def records_of(record: Record, types: tuple[str, ...]) -> st.SearchStrategy[Reco
     """Records like this one, some columns of which hold nothing, or anything of their types."""
     changes = {name: st.none() | VALUES[type_] for name, type_ in zip(record._fields, types, strict=True)}
     some = st.lists(st.sampled_from(record._fields), max_size=3, unique=True)
-    return some.flatmap(lambda names: st.fixed_dictionaries({name: changes[name] for name in names})).map(
-        lambda fields: record._replace(**fields)
-    )
+
+    def replaced(fields: dict[str, Any]) -> Record:
+        return record._replace(**fields)
+
+    return some.flatmap(lambda names: st.fixed_dictionaries({name: changes[name] for name in names})).map(replaced)
 
 
 OPENED = open_record()

@@ -198,10 +198,10 @@ class Stand:
         await near(lambda: not self.replica.connections, "the client's connection has ended")
         await near(lambda: not any(engine.running for engine in self.engines), "no engine works any more")
         await near(self._engines_and_pools_agree, "connections are closed or kept")
-        await near(lambda: gateway.ledger.pending == 0, "the ledger is written")
+        await near(lambda: gateway.books.ledger.pending == 0, "the ledger is written")
         await near(lambda: not left(), f"no task is left: {left()}")
         assert gateway.stages.in_flight == 0
-        assert gateway.ledger._entries == 0, "a slot is still reserved"
+        assert gateway.books.ledger._entries == 0, "a slot is still reserved"
         pools = gateway.router._pools.values()
         assert [engine.in_flight for pool in pools for engine in pool.engines] == [0] * len(self.engines)
 
