@@ -63,9 +63,10 @@ def take_usage(attempt: Attempt, event: dict[str, Any]) -> None:
             attempt.prompt_tokens = usage["input_tokens"]
             attempt.completion_tokens = usage["output_tokens"]
             attempt.cached_tokens = usage["input_tokens_details"].get("cached_tokens") or 0
-        else:  # Anthropic's, which leaves out of the input what was cached
-            attempt.cached_tokens = usage.get("cache_read_input_tokens") or 0
-            attempt.prompt_tokens = usage["input_tokens"] + attempt.cached_tokens
+        else:  # Anthropic's, which leaves out of the input what was cached, and need not repeat it
+            if "input_tokens" in usage:
+                attempt.cached_tokens = usage.get("cache_read_input_tokens") or 0
+                attempt.prompt_tokens = usage["input_tokens"] + attempt.cached_tokens
             attempt.completion_tokens = usage["output_tokens"]
 
 

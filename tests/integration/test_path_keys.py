@@ -82,12 +82,15 @@ def assert_acts(
     committed_s = time.monotonic()
     slowest_s = 0.0
     for client in clients:
+        unmet_s = 0.0
         while True:
             asked_s = time.monotonic() - committed_s
             if met(client.post(CHAT, chat(max_tokens=1))):
                 break
             assert asked_s <= EFFECT_S_MAX, f"no effect {asked_s:.3f} s after the commit"
-            slowest_s = max(slowest_s, asked_s)
+            unmet_s = asked_s
+        # The first question that met the change, unless it was asked too late to say anything about the promise.
+        slowest_s = max(slowest_s, asked_s if asked_s <= EFFECT_S_MAX else unmet_s)
     measured(promise, slowest_s, f"{len(clients)} replicas")
 
 
