@@ -125,7 +125,7 @@ def _watched(world: World, warm_s: float, seconds: float) -> tuple[list[list[Sam
         keys.append(len(redis_contents(world.redis.address)))
         clock.wait(SAMPLE_S)
     third = len(keys) // 3
-    return samples, min(keys[-third:]) - max(keys[:third])
+    return samples, min(keys[-third:]) - min(keys[:third])
 
 
 def _sample(process: psutil.Process, page: dict[str, float]) -> Sample:

@@ -156,8 +156,9 @@ PROMISES: dict[str, Promise] = {
             f"{SHARED}::test_the_places_of_a_killed_replica_lapse",
         ),
         Promise("memory", "memory grows under steady load, after warm-up", "at most 5 %", 5, "%", SOAK),
-        Promise("descriptors", "descriptors grow under steady load, after warm-up", "0", 0, "descriptors", SOAK),
-        Promise("tasks", "tasks grow under steady load, after warm-up", "0", 0, "tasks", SOAK),
-        Promise("redis-keys", "keys that are left in Redis grow with the requests served", "0", 0, "keys", SOAK),
+        # Kept connections come and go with what happens to run: a leak would be of the order of the requests served.
+        Promise("descriptors", "descriptors grow under steady load, after warm-up", "at most 10", 10, "more", SOAK),
+        Promise("tasks", "tasks grow under steady load, after warm-up", "at most 5", 5, "more", SOAK),
+        Promise("redis-keys", "keys in Redis grow under steady load, after warm-up", "at most 20", 20, "more", SOAK),
     )
 }
