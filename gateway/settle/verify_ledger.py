@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from gateway.storage.postgres import Connection, PoolProxy
 
-CLOSE_MARGIN_S = DEADLINE_GRACE.total_seconds() + 300.0
+CLOSE_MARGIN = DEADLINE_GRACE + dt.timedelta(minutes=5)
 """How long after its deadline an opening may be without an end: the reaper closes it after the first part of it."""
 
-GONE_S = 900.0
+GONE = dt.timedelta(minutes=15)
 """How long after its replica's last sign of life an opening may be without an end."""
 
 OPENINGS_DAYS = 2
@@ -37,8 +37,8 @@ SELECT count(*) AS openings, count(*) FILTER (WHERE closed.there IS NULL) AS unc
        ) AS closed ON true
   LEFT JOIN replica ON replica.boot_id = o.boot_id
  WHERE o.opened_at >= $1 AND o.opened_at < $2
-   AND (o.deadline_at < now() - make_interval(secs => $3)
-        OR greatest(o.ingested_at, replica.heartbeat_at) < now() - make_interval(secs => $4))
+   AND (o.deadline_at < now() - $3::interval
+        OR greatest(o.ingested_at, replica.heartbeat_at) < now() - $4::interval)
 """
 _UNOPENED = """
 SELECT count(*) AS ends, count(*) FILTER (WHERE opened.there IS NULL) AS unopened,
@@ -113,7 +113,7 @@ async def verify_closes(connection: Connection | PoolProxy, since: dt.datetime, 
     among the openings of the last days alone: those before may be dropped already.
     """
     found = Findings()
-    row = await _row(connection, _UNCLOSED, since, until, CLOSE_MARGIN_S, GONE_S)
+    row = await _row(connection, _UNCLOSED, since, until, CLOSE_MARGIN, GONE)
     openings, unclosed = row["openings"], row["unclosed"]
     if unclosed:
         found.drifts.append(
