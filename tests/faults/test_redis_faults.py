@@ -24,6 +24,8 @@ CHAT = "/v1/chat/completions"
 FALLBACK = "penstock_limiter_fallback"
 GRANTED = 'penstock_limiter_decisions_total{decision="granted"}'
 BURST = 4
+PATIENCE_MS = 500
+"""More than the default: on a busy machine a Redis that is well may take 50 ms, and is away then."""
 
 
 class Stand:
@@ -72,7 +74,7 @@ def stand(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Ite
         faulty = Faulty(server, proxy)
         with EngineProcess("sim") as engine:
             write_config(config, [engine.url])
-            with GatewayProcess(config, dsn, proxy.address) as gateway:
+            with GatewayProcess(config, dsn, proxy.address, redis_timeout_ms=PATIENCE_MS) as gateway:
                 yield Stand(gateway, faulty, dsn)
         faulty.server.child.stop()
 

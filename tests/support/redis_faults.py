@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.dev.children import RunningServer
     from tests.support.proxy import Proxy
 
-LATE_S = 0.2
+LATE_S = 1.0
 LOADED_KEYS = 400
 LOADED_BYTES = 100_000
 LOAD_DELAY_US = 10_000
