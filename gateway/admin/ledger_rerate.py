@@ -39,7 +39,7 @@ WITH batch AS (
     SELECT event.event_id, event.opened_at, event.organization_id, event.team_id, event.user_id, event.key_id,
            event.model, event.served_model,
            COALESCE((SELECT model FROM model_price WHERE id = late.price_id), event.served_model) AS priced_model,
-           (event.engine IS NULL AND NOT event.reaped)
+           event.endpoint = 'messages.count_tokens' OR (event.engine IS NULL AND NOT event.reaped)
                OR (event.status <> 'ok' AND event.prompt_tokens + added.prompt_tokens = 0) AS free,
            event.prompt_tokens + added.prompt_tokens AS prompt, event.cached_tokens + added.cached_tokens AS cached,
            event.completion_tokens + added.completion_tokens AS completion,

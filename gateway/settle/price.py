@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from gateway.domain.call import Endpoint
 from gateway.domain.config import Price
 from gateway.domain.usage import Status
 from gateway.storage.postgres import AWAY_ERRORS, borrowed
@@ -89,8 +90,13 @@ def cost(price: Price, usage: TokenUsage) -> PicoUsd:
     )
 
 
-def is_free(engine: str | None, status: Status, prompt_tokens: int) -> bool:
-    """Return whether an event costs nothing whatever the price: no engine was reached, or it failed before a byte."""
+def is_free(engine: str | None, status: Status, prompt_tokens: int, endpoint: str = "") -> bool:
+    """Return whether an event costs nothing whatever the price.
+
+    No engine was reached, it failed before a byte, or it only counted tokens.
+    """
+    if endpoint == Endpoint.COUNT_TOKENS.value:
+        return True
     return engine is None or (status is not Status.OK and not prompt_tokens)
 
 

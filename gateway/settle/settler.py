@@ -107,7 +107,7 @@ class Settler:
         served = outcome.served_model or call.model.name
         opened = entry.opened
         effective = self._prices.at(served, opened.opened_at)
-        free = is_free(outcome.engine, outcome.status, usage.prompt)
+        free = is_free(outcome.engine, outcome.status, usage.prompt, call.endpoint.value)
         amount = PicoUsd(0) if effective is None or free else cost(effective.price, usage)
         now_s = time.monotonic()
         duration_s = now_s - call.started_s

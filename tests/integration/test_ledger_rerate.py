@@ -49,6 +49,7 @@ def test_events_cost_what_was_in_force_when_they_were_opened(penstock: Penstock,
     events = events_at(*moments, cost_pico_usd=PicoUsd(5), price_id=None)
     free = [
         *events_at(NOW - HOUR, engine=None, cost_pico_usd=PicoUsd(0)),
+        *events_at(NOW - HOUR, endpoint="messages.count_tokens", cost_pico_usd=PicoUsd(0)),
         *events_at(NOW - HOUR, status="upstream_error", prompt_tokens=0, cached_tokens=0, cost_pico_usd=PicoUsd(0)),
     ]
     unknown = events_at(NOW - HOUR, served_model="unpriced", cost_pico_usd=PicoUsd(0), price_id=None)
@@ -61,20 +62,20 @@ def test_events_cost_what_was_in_force_when_they_were_opened(penstock: Penstock,
     planned = penstock("ledger", "rerate", "--since", SINCE, "--dry-run", "--json").document
     assert rows(postgres_dsn, "SELECT * FROM usage_adjustment") == []
     done = penstock("ledger", "rerate", "--since", SINCE, "--json").document
-    assert (done["events"], done["adjusted"], done["unpriced"], done["dry_run"]) == (8, 4, 2, False)
+    assert (done["events"], done["adjusted"], done["unpriced"], done["dry_run"]) == (9, 4, 2, False)
     same = set(done) - {"run_id", "dry_run"}
     assert {name: done[name] for name in same} == {name: planned[name] for name in same}
     right = {event.event_id: exact(event, OLD if event.opened_at < change else NEW) for event in events}
     now = costs(postgres_dsn)
     assert {event: now[event] for event in right} == right
-    assert [now[event.event_id] for event in (*free, *unknown, *before)] == [0, 0, 0, 3]
+    assert [now[event.event_id] for event in (*free, *unknown, *before)] == [0, 0, 0, 0, 3]
     assert {row["batch_id"] for row in rows(postgres_dsn, "SELECT * FROM usage_adjustment")} == {
         type(events[0].event_id)(done["run_id"])
     }
     assert rows(postgres_dsn, "SELECT * FROM usage_event ORDER BY event_id") == untouched, "events never change"
 
     again = penstock("ledger", "rerate", "--since", SINCE)
-    assert again.out.startswith("0 of 8 events were adjusted, by 0 USD in all")
+    assert again.out.startswith("0 of 9 events were adjusted, by 0 USD in all")
     assert "2 have no price in force at their moment; see: penstock price list --all" in again.out
     assert costs(postgres_dsn) == now
 

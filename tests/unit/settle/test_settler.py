@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
@@ -155,6 +156,13 @@ def test_what_was_delivered_is_billed_and_what_was_not_is_free(
     record = desk.settle(**changes)
     assert record.cost_pico_usd == amount
     assert len(desk.reservation.settled) == 1
+
+
+def test_counting_tokens_costs_nothing_also_where_requests_have_a_price(desk: Desk) -> None:
+    request = dataclasses.replace(call(), endpoint=Endpoint.COUNT_TOKENS)
+    entry = desk.settler.open(CALLER, request, 100, 50, 1_800.0, PicoUsd(9))
+    desk.settler.settle(CALLER, request, entry, desk.reservation, outcome(usage=NO_USAGE))
+    assert cast("CloseRecord", entry.closed).cost_pico_usd == 0
 
 
 def test_a_fallback_is_billed_at_the_price_of_what_served(desk: Desk) -> None:
