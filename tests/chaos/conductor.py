@@ -24,7 +24,8 @@ COMMAND_S_MAX = 10.0
 FAULTS_AT_ONCE_MAX = 64
 SERVING_MIN = 2
 """Replicas that serve when one of them is killed: where starting takes long, kills come later, not all at once."""
-TURN_S_MAX = 240.0
+LATE_S_MAX = 180.0
+"""How long after the end of the load the last kill may come."""
 
 
 class Conductor:
@@ -36,6 +37,7 @@ class Conductor:
         self._ending = ending
         self._say = say
         self._turn = threading.Lock()
+        self._last_s = 0.0
         self._makers: dict[Kind, Callable[[Fault], None]] = {
             Kind.KILL: self._kill,
             Kind.REDIS_FLUSH: self._flush,
@@ -57,6 +59,7 @@ class Conductor:
         Raises what a fault raised: a server that does not come back is a failure of the run.
         """
         began_s = time.monotonic()
+        self._last_s = began_s + load_s + LATE_S_MAX
         with ThreadPoolExecutor(FAULTS_AT_ONCE_MAX, thread_name_prefix="fault") as pool:
             made: list[Future[None]] = []
             for fault in _due(faults, began_s, self._ending):
@@ -83,7 +86,7 @@ class Conductor:
             wait_for(
                 lambda: replicas[fault.target].serving and sum(one.serving for one in replicas) >= SERVING_MIN,
                 "enough replicas serve for one to be killed",
-                TURN_S_MAX,
+                max(self._last_s - time.monotonic(), 0.0),
             )
             replicas[fault.target].kill()
         replicas[fault.target].start_again()

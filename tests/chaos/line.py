@@ -6,7 +6,9 @@ data, or replicas limited by themselves, the published bounds allow a capacity m
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -28,10 +30,6 @@ class Outage:
     from_: float
     to: float
     lost: bool
-
-    def overlap(self, from_: float, to: float) -> float:
-        """Return how many seconds of it lie between two moments."""
-        return max(min(self.to, to) - max(self.from_, from_), 0.0)
 
 
 def outages_of(
@@ -60,13 +58,29 @@ def excess(charges: Sequence[Charge], capacity: float, refill_per_s: float, outa
     spent, worst, lowest = 0.0, float("-inf"), 0.0
     ordered = sorted(charges, key=lambda charge: (charge.at, charge.granted))
     start = ordered[0].at if ordered else 0.0
+    credit = _Credit(outages, start)
     for charge in ordered:
-        got = refill_per_s * (charge.at - start)
-        got += sum(refill_per_s * outage.overlap(start, charge.at) for outage in outages)
-        over = capacity * sum(start <= outage.to < charge.at for outage in outages)
-        begun = capacity * sum(start <= outage.to and outage.from_ <= charge.at for outage in outages)
-        lowest = min(lowest, spent - got - over)
+        ended, begun, lasted_s = credit.at(charge.at)
+        got = refill_per_s * (charge.at - start + lasted_s)
+        lowest = min(lowest, spent - got - capacity * ended)
         spent += charge.amount
         if charge.granted:
-            worst = max(worst, spent - got - begun - lowest - capacity)
+            worst = max(worst, spent - got - capacity * begun - lowest - capacity)
     return worst
+
+
+class _Credit:
+    """What outages allow by a moment: looked up, as a long run has many charges and many outages."""
+
+    def __init__(self, outages: Sequence[Outage], start: float) -> None:
+        counted = [outage for outage in outages if outage.to >= start]
+        self._from = [max(outage.from_, start) for outage in counted]
+        self._to = [outage.to for outage in counted]
+        lengths = (to - from_ for from_, to in zip(self._from, self._to, strict=True))
+        self._lasted_s = [0.0, *accumulate(lengths)]
+
+    def at(self, now: float) -> tuple[int, int, float]:
+        """Return how many outages had ended, how many had begun, and how many seconds of outage there had been."""
+        ended, begun = bisect_left(self._to, now), bisect_right(self._from, now)
+        running_s = now - self._from[ended] if begun > ended else 0.0
+        return ended, begun, self._lasted_s[ended] + running_s
