@@ -25,9 +25,10 @@ from tests.support.spending import NANO, per_request, per_token
 from tests.unit.admit.scripted import call
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from gateway.admit.reservation import Reservation
+    from gateway.domain.budget import BudgetKey
     from gateway.domain.principal import Principal
 
 REPLICAS = 3
@@ -221,3 +222,26 @@ async def test_what_costs_nothing_needs_no_budget(redis_url: str) -> None:
     async with limiter(redis_url) as replica:
         reservation = await replica.admitter.admit(principal(budget(0)), call(M))
         assert (reservation.worst_cost, reservation.output_allowance, replica.books.asked) == (0, math.inf, [])
+
+
+async def test_a_request_that_is_cancelled_while_its_budget_is_summed_up_takes_nothing(
+    replicas: list[Limiter], redis: sync_redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica, caller = replicas[0], principal(budget(1), places(1))
+    asking, answer = asyncio.Event(), asyncio.Event()
+
+    async def spent(budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
+        asking.set()
+        await answer.wait()
+        return [PicoUsd(0) for _ in budgets]
+
+    monkeypatch.setattr(replica.books, "spent", spent)
+    waiting = asyncio.ensure_future(replica.admitter.admit(caller, call(M)))
+    await asking.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    answer.set()
+    (granted,) = await asked(replica, caller, 1)
+    assert not isinstance(granted, GatewayError), "the place is free, and the sum has gone on for those after it"
+    assert state(redis, key_of(replica, caller)) == (0, 10**6)

@@ -235,6 +235,8 @@ class Stand:
         held = {key: await self.redis.get(key) async for key in self.redis.scan_iter(pattern)}
         # A withdrawal is remembered for a while, as "-": what it took back may have been on its way.
         assert {key for key, taken in held.items() if taken != "-"} == set(), "a reservation is left"
+        assert [key async for key in self.redis.scan_iter("pst:{*}:l:*")] == [], "a place is still taken"
+        assert len(self.replica.gateway.store.leases) == 0, "a place is still renewed"
         used = {"requests": 1, "tokens": row["prompt_tokens"] + row["completion_tokens"]} if row else {}
         after = await self._levels()
         for key, level in after.items():
