@@ -76,7 +76,13 @@ class UsageRow:
 
 
 _USED = USED.format(
-    organization="$1", **{name: f"${number}::timestamptz" for number, name in enumerate(Cover._fields, 2)}
+    organization="$1",
+    since="$2::timestamptz",
+    hours="$3::timestamptz",
+    days="$4::timestamptz",
+    days_end="$5::timestamptz",
+    rest="$6::timestamptz",
+    until="$7::timestamptz",
 )
 
 # Deleted tenants keep their names here: the ledger outlives them.
