@@ -20,16 +20,23 @@ if TYPE_CHECKING:
 PAGE = REPOSITORY / "docs" / "guarantees.md"
 HEAD = """# Guarantees
 
-What Penstock promises, how each promise is measured, and the figure of the last measurement. `make
-guarantees` measures all of them again and writes this page; a house test holds it against its own results and
-the tests that it names.
+What Penstock promises, how each promise is measured, and the figure of the last measurement. All of them are
+measured again by `make guarantees`, which writes this page; in its long form, which takes over an hour:
 
-Where several measurements were made, the worst one is shown. Those of `tests/chaos` come from one run in
-which replicas are killed by `kill -9`, Redis is wiped, killed, paused and cut off, Postgres is stopped,
-paused and cut off, and engines are cut off, all under load, from a seed that makes the plan of faults
-repeatable: `make chaos ARGS="--minutes 30 --kills 200 --seed 1"` is the long form, `make chaos` the short one
-that continuous integration runs. Afterwards every request that a client sent is held against the ledger and
-the engines' own records. `make soak ARGS="--minutes 30"` is the long form of the test for growth.
+    make guarantees ARGS='--chaos="--minutes 30 --kills 200" --soak="--minutes 30"'
+
+A house test holds the page against its own results, against the bounds, and against the tests that it names.
+Where several measurements were made, the worst one is shown.
+
+**Chaos.** The figures of `tests/chaos` come from one run in which replicas are killed by `kill -9` and started
+again, Redis is wiped, killed, paused and cut off, Postgres is stopped, paused and cut off, and engines are cut
+off, while clients of many tenants stream, hang up and call tools. A seed decides what happens when, so that a
+run can be had again: `make chaos ARGS="--minutes 30 --kills 200 --seed 1"`; without ARGS it is the short form
+that continuous integration runs. Afterwards every request that a client sent is held against the ledger, the
+engines' own records and what is left in Redis and the spools. A run that finds something leaves logs, plan and
+rows in a folder, and says where.
+
+**Soak.** Steady load on two replicas, and nothing may grow: `make soak ARGS="--minutes 30"`.
 
 """
 RESULTS = re.compile(r"<!-- results (?P<json>\{.*\}) sha256:(?P<digest>[0-9a-f]{64}) -->")
