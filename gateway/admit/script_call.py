@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.errors import LimiterUnavailable
@@ -28,11 +28,11 @@ REASON_CHARS_MAX = 200
 class Refusal(Enum):
     """Why Redis answered a script call with an error."""
 
-    UNABLE = auto()
+    UNABLE = "unable"
     """It runs no script now, or none that writes: it counts as away."""
-    ELSEWHERE = auto()
+    ELSEWHERE = "elsewhere"
     """This node of a cluster is well, but is not to be asked about these keys, or not now."""
-    FAILED = auto()
+    FAILED = "failed"
     """This one call found what it cannot work with."""
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,7 +11,7 @@ from gateway.observe.metrics import Metrics
 from tests.support.frozen import frozen
 from tests.support.redis_setups import FAILOVER_S_MAX, client_of, guarded_redis, kill
 from tests.support.scripts import COUNT, running_scripts, sample
-from tests.support.waiting import POLL_S
+from tests.support.waiting import wait_until_asked
 
 if TYPE_CHECKING:
     from gateway.admit.redis_cluster import RedisCluster
@@ -34,11 +33,11 @@ async def add(scripts: RedisSingle | RedisCluster, amount: int = 1) -> int | Non
 
 async def wait_counted(scripts: RedisSingle | RedisCluster, expected: int) -> None:
     """Wait until Redis is back and has counted this much."""
-    for _ in range(int(FAILOVER_S_MAX / POLL_S)):
-        if await add(scripts, 0) == expected:
-            return
-        await asyncio.sleep(POLL_S)
-    raise AssertionError(f"not within {FAILOVER_S_MAX:g} s: {expected} counted")
+
+    async def counted() -> bool:
+        return await add(scripts, 0) == expected
+
+    await wait_until_asked(counted, f"Redis is back, and {expected} are counted", FAILOVER_S_MAX)
 
 
 async def test_a_primary_that_was_killed_is_followed_by_its_replica() -> None:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
 POLL_S = 0.01
@@ -32,6 +32,18 @@ async def wait_until(look: Callable[[], T], what: str, timeout_s: float = WAIT_S
     deadline_s = time.monotonic() + timeout_s
     while True:
         found = look()
+        if found:
+            return found
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"not within {timeout_s:g} s: {what} (last seen: {found!r})")
+        await asyncio.sleep(POLL_S)
+
+
+async def wait_until_asked(look: Callable[[], Awaitable[T]], what: str, timeout_s: float = WAIT_S_MAX) -> T:
+    """Do as `wait_until` does, for what can only be seen by asking and waiting for the answer."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        found = await look()
         if found:
             return found
         if time.monotonic() > deadline_s:
