@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tests.chaos.calm import calmed
 from tests.chaos.check_events import check_events, lost_or_doubled
 from tests.chaos.check_limits import capacities_per_loss, check_limits, over_the_limit
+from tests.chaos.check_places import check_places
 from tests.chaos.check_rest import check_rest
 from tests.chaos.check_tokens import check_tokens, inexact, served_by_marker, unbilled_s
 from tests.chaos.clients import Client
@@ -84,7 +85,8 @@ def run(seed: int, form: Form, say: Callable[[str], None], name: str) -> Verdict
 
 def judged(facts: Facts) -> list[Finding]:
     """Return what the checks find."""
-    return [*check_events(facts), *check_tokens(facts), *check_limits(facts), *check_rest(facts)]
+    checks = (check_events, check_tokens, check_limits, check_places, check_rest)
+    return [finding for check in checks for finding in check(facts)]
 
 
 def figures_of(facts: Facts) -> dict[str, float]:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.domain.principal import Level
 from tests.chaos.attempts import End
 from tests.chaos.doctored import CAPACITY, KEY, add, cut_short, sound_facts
 from tests.chaos.evidence import told, write_evidence
 from tests.chaos.facts import read_log
 from tests.chaos.findings import Finding
 from tests.chaos.run import figures_of, judged
+from tests.chaos.tenants import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +57,13 @@ def too_many_tokens(facts: Facts) -> None:
     facts.opens[2]["estimate_completion_tokens"] = 7000
 
 
+def crowded(facts: Facts) -> None:
+    """Let three requests run at once where two may."""
+    facts.tenants.rules.append(Rule(Level.KEY, KEY, {"concurrent_requests": 2}))
+    for event in facts.events[:3]:
+        event["duration_ms"] = 4000
+
+
 def unrecorded(facts: Facts) -> None:
     """Let an engine have answered whom no client heard and no ledger knows."""
     facts.opens.pop()
@@ -94,6 +103,7 @@ FAULTS: dict[str, tuple[str, Callable[[Facts], object]]] = {
     ),
     "too many requests": ("requests above its line", one_too_many),
     "too many tokens": ("tokens above its line", too_many_tokens),
+    "too many at once": ("requests at once, 2 are allowed", crowded),
     "a bucket is too full": (
         "more than their capacity",
         lambda facts: facts.redis.update({f"pst:{{x}}:b:{KEY.hex}:requests:": "5.5 1000"}),
@@ -136,6 +146,14 @@ def test_what_has_lapsed_or_is_rounded_is_no_fault() -> None:
     facts.redis_at = 2.0
     facts.redis["pst:{x}:l:y:"] = [("a", 1500.0)]
     facts.redis[BUDGET] = {"spent": "490", "reserved": "13"}
+    assert judged(facts) == []
+
+
+def test_leases_that_redis_lost_are_not_counted_for_a_while() -> None:
+    facts = sound_facts()
+    crowded(facts)
+    assert judged(facts) != []
+    facts.happened.losses.append((1000.5, 1000.6))
     assert judged(facts) == []
 
 
