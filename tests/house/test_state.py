@@ -21,7 +21,7 @@ DECLARATIONS = frozenset(
     | {"NewType", "TypeVar", "Path", "frozenset", "tuple", "dict.fromkeys", "re.compile", "MappingProxyType", "field"}
     # what only describes: settings, messages, commands, routes, tables
     | {"AfterValidator", "BeforeValidator", "ConfigDict", "Field", "Meta", "SecretStr", "SettingsConfigDict"}
-    | {"msgspec.Raw", "msgspec.json.Decoder", "msgspec.json.Encoder", "Raw"}
+    | {"msgspec.Raw", "msgspec.field", "msgspec.json.Decoder", "msgspec.json.Encoder", "Raw"}
     | {"typer.Option", "typer.Argument", "typer.Typer", "APIRouter", "Depends", "HTTPBearer", "Query"}
     | {"ARRAY", "CheckConstraint", "Column", "DateTime", "ForeignKey", "ForeignKeyConstraint", "Identity", "Index"}
     | {"MetaData", "Numeric", "Table", "UniqueConstraint", "text", "row_id", "created_at", "deleted_at"}
