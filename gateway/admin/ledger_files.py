@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import errno
 import io
 import os
 from contextlib import contextmanager
@@ -111,10 +112,19 @@ def check_format(form: Format) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file to write that gets its name, in one step, only when the body has ended well. Raises OSError."""
+    """Yield a file to write that gets its name, in one step, only when the body has ended well.
+
+    Raises OSError; what no file can be made of is told before the body, by the name that was asked for.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("xb") as file:
+        try:
+            opened = partial.open("xb")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

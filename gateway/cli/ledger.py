@@ -137,7 +137,7 @@ def export(
     check_format(form)
     now = dt.datetime.now(dt.UTC)
     asked = Selection(
-        since=None if since is None else parse_moment(since, now, "since"),
+        since=None if since is None else Period.parse(since, until, now).since,
         until=None if until is None else parse_moment(until, now, "until"),
         after=parse_cursor(after),
     )

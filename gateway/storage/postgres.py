@@ -99,11 +99,12 @@ async def open_pool(dsn: str, *, pooled: bool, wait_s: float) -> Pool:
                 reset=_leave_as_it_is,
             )
         except AWAY_ERRORS as error:
+            reason = str(error) or "no answer in time"  # a TimeoutError has no words of its own
             if asyncio.get_running_loop().time() >= deadline_s:
-                raise StorageUnavailable(f"Postgres at {redacted(dsn)} does not answer: {error}") from error
+                raise StorageUnavailable(f"Postgres at {redacted(dsn)} does not answer: {reason}") from error
             if not told:
                 told = True
-                _log.warning("postgres_away", address=redacted(dsn), reason=str(error), waiting_s=wait_s)
+                _log.warning("postgres_away", address=redacted(dsn), reason=reason, waiting_s=wait_s)
         except asyncpg.PostgresError as error:
             raise StorageUnavailable(f"Postgres at {redacted(dsn)} refuses: {error}") from error
         await asyncio.sleep(0.5)
