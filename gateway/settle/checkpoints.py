@@ -32,6 +32,9 @@ LIVE_MAX = 20_000
 """Requests in one checkpoint, the oldest first; what was generated for others would be lost with the replica."""
 
 WRITE_S_MAX = 2.0
+
+RETRY_S = 0.5
+"""After a checkpoint that Postgres did not take: what a replica loses grows with every moment."""
 _BETWEEN_TURNS = 500
 """Requests that are read before others get their turn on the event loop."""
 
@@ -119,12 +122,15 @@ class Checkpoints:
         """What Postgres has, or need not have: a replica that was never asked anything has nothing to tell."""
 
     async def run(self) -> None:
-        """Take checkpoints until cancelled, and then a last one. While Postgres is away the next one tells."""
+        """Take checkpoints until cancelled, and then a last one. One that fails is taken again soon."""
+        wait_s = self._every_s
         try:
             while True:
-                await asyncio.sleep(self._every_s)
+                await asyncio.sleep(wait_s)
+                wait_s = min(self._every_s, RETRY_S)
                 with contextlib.suppress(asyncpg.PostgresError, *AWAY_ERRORS):
                     await self.take()
+                    wait_s = self._every_s
         finally:
             with contextlib.suppress(asyncpg.PostgresError, *AWAY_ERRORS):
                 await self.take()
