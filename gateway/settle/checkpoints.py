@@ -35,6 +35,7 @@ WRITE_S_MAX = 2.0
 
 RETRY_S = 0.5
 """After a checkpoint that Postgres did not take: what a replica loses grows with every moment."""
+
 _BETWEEN_TURNS = 500
 """Requests that are read before others get their turn on the event loop."""
 

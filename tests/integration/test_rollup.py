@@ -83,10 +83,8 @@ class Writer:
 Event = tuple[Owner, UUID, dt.datetime, str]
 
 
-@pytest.mark.parametrize("known", [1, None])
-async def test_rollup_and_tail_are_exact_at_every_moment(pool: Pool, postgres_dsn: str, known: int | None) -> None:
-    seed = random.SystemRandom().randrange(10**6) if known is None else known
-    print(f"seed {seed}")
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_rollup_and_tail_are_exact_at_every_moment(pool: Pool, postgres_dsn: str, seed: int) -> None:
     dice = random.Random(seed)  # noqa: S311 - a plan that can be had again
     owners = [Owner(), Owner(user_id=UUID(int=7))]
     owners.append(Owner(organization_id=owners[0].organization_id))
