@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -21,7 +22,7 @@ from gateway.admit.script import Script
 from gateway.errors import BudgetUnknown, LimiterUnavailable, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gateway.admit.claim import Claim
     from gateway.admit.leases import Redis
@@ -54,6 +55,10 @@ PAUSE_S = 1.0
 BATCH = 100
 BUDGETS_MAX = 20_000
 
+HELD_MAX = 1_000
+"""Of so many requests that hold a budget which is counted too high the ledger is asked whether they are dead."""
+
+_NONE: Mapping[BudgetKey, Any] = {}
 _log = structlog.get_logger("penstock.admit")
 
 
@@ -67,6 +72,10 @@ class Spending(Protocol):
         """
         ...
 
+    async def reaped(self, event_ids: Sequence[UUID]) -> set[UUID]:
+        """Return which of these were closed for a replica that died. Raises Unavailable as above."""
+        ...
+
 
 class BudgetBook:
     """What this replica knows of budgets. `told` is what Redis, or the ledger, said last."""
@@ -77,6 +86,7 @@ class BudgetBook:
         self._ledger_lag_s = ledger_lag_s
         self._begin = Script.load("begin_budgets")
         self._mend = Script.load("mend_budgets")
+        self._held = Script.load("held_budgets")
         self._asking: dict[BudgetKey, asyncio.Task[None]] = {}
         self._away_until_s = 0.0
         self._told: dict[str, int] = {}
@@ -145,7 +155,8 @@ class BudgetBook:
         What is corrected is only what traffic cannot explain. Redis is read before and after the ledger is asked: when
         the sum lies between the two readings, nothing is amiss, else it lacks the difference to the nearer one. Of
         READINGS in a row, the smallest difference counts, and only when all point the same way. A replica whose own
-        events have yet to reach the ledger compares nothing.
+        events have yet to reach the ledger compares nothing. What is reserved for requests that run is not taken away,
+        but for what a replica held that died, once the ledger has its end.
         """
         now_s = time.monotonic()
         self._used = {key: used for key, used in self._used.items() if now_s - used[1] <= USED_S}
@@ -168,7 +179,8 @@ class BudgetBook:
                 for budget in budgets
                 if (smallest := _agreed([each.get(budget, 0) for each in differences]))
             }
-            mended = await self._read(list(corrections), corrections)
+            vain = await self._in_vain([each for each, (smallest, _) in corrections.items() if smallest < 0])
+            mended = await self._read(list(corrections), corrections, vain)
         except (Unavailable, TimeoutError) as error:
             _log.info("budgets_not_compared", reason=type(error).__name__)
             return 0
@@ -214,18 +226,33 @@ class BudgetBook:
         return sums
 
     async def _read(
-        self, budgets: Sequence[BudgetKey], corrections: dict[BudgetKey, tuple[int, int]] | None = None
+        self,
+        budgets: Sequence[BudgetKey],
+        corrections: Mapping[BudgetKey, tuple[int, int]] = _NONE,
+        vain: Mapping[BudgetKey, list[str]] = _NONE,
     ) -> dict[BudgetKey, tuple[int, int]]:
         """Return spent and reserved, and how often it was corrected, of those budgets that Redis has."""
         seen: dict[BudgetKey, tuple[int, int]] = {}
         for batch in _batches(budgets):
-            wanted = [(0, 0) if corrections is None else corrections[each] for each in batch]
+            wanted = [(*corrections.get(each, (0, 0)), vain.get(each, [])) for each in batch]
             answer = await self._call(self._mend, [key for each in batch for key in redis_keys(each)], wanted)
             for budget, spent, reserved, mended in zip(batch, answer[::3], answer[1::3], answer[2::3], strict=True):
                 if mended >= 0:
                     seen[budget] = (spent + reserved, mended)
                     self._tell(redis_keys(budget)[0], spent + reserved)
         return seen
+
+    async def _in_vain(self, budgets: Sequence[BudgetKey]) -> dict[BudgetKey, list[str]]:
+        """Return what is held of budgets by requests whose replica died, as Redis has it: "event amount"."""
+        vain: dict[BudgetKey, list[str]] = {}
+        for batch in _batches(budgets):
+            answer = await self._call(self._held, [redis_keys(each)[1] for each in batch], HELD_MAX)
+            held = [{UUID(member.split()[0].decode()): member.decode() for member in each} for each in answer]
+            async with asyncio.timeout(SUM_S_MAX):
+                reaped = await self._spending.reaped([event for each in held for event in each])
+            for budget, each in zip(batch, held, strict=True):
+                vain[budget] = [each[event] for event in each.keys() & reaped]
+        return vain
 
     async def _call(self, script: Script, keys: Sequence[str], argument: object) -> Any:
         return await self._redis.call(script, (len(keys), *keys, msgspec.json.encode(argument)))

@@ -13,6 +13,7 @@ _SHARED = {
     "probe": ("buckets",),
     "begin_budgets": ("budgets",),
     "mend_budgets": ("buckets", "budgets"),
+    "held_budgets": (),
     "share_experience": (),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import asyncpg
 
@@ -66,6 +67,8 @@ SELECT (SELECT coalesce(sum(d.cost_pico_usd), 0) FROM usage_day d
   FROM budget b ORDER BY b.position
 """  # noqa: S608 - a constant of the neighbouring module
 
+_REAPED = "SELECT event_id FROM usage_event WHERE event_id = ANY($1::uuid[]) AND opened_at >= $2 AND reaped"
+
 
 class Spending:
     """Sums budgets up. It borrows a connection of the pool for each call."""
@@ -85,6 +88,22 @@ class Spending:
         for start in range(0, len(budgets), BUDGETS_MAX):
             spent += await self._spent(budgets[start : start + BUDGETS_MAX])
         return spent
+
+    async def reaped(self, event_ids: Sequence[UUID]) -> set[UUID]:
+        """Return which of these events, none older than OPEN_AGE_MAX, were closed for a replica that died.
+
+        Raises:
+            BudgetUnknown: Postgres did not answer within SPENT_S_MAX.
+        """
+        if not event_ids:
+            return set()
+        since = dt.datetime.now(dt.UTC) - OPEN_AGE_MAX
+        try:
+            async with borrowed(self._pool, SPENT_S_MAX) as connection:
+                rows = await connection.fetch(_REAPED, event_ids, since)
+        except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
+            raise BudgetUnknown("which requests have died cannot be told now", retry_after_s=1.0) from error
+        return {UUID(int=row["event_id"].int) for row in rows}
 
     async def _spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, cast
+from uuid import UUID
 
 import pytest
 import redis as sync_redis
@@ -93,6 +94,22 @@ async def test_what_a_replica_that_died_held_is_spent_once_it_has_lapsed(
     assert await replicas[0].book.resync() == 1
     assert redis.hmget(key, "spent", "reserved") == [b"130", b"0"]
     assert redis.exists(holds) == 0
+
+
+async def test_what_a_replica_that_died_held_is_let_go_once_the_ledger_has_its_end(
+    replicas: list[Limiter], redis: sync_redis.Redis
+) -> None:
+    _, key = await used(replicas)
+    holds = key.replace(":s:", ":h:")
+    first, second = cast("list[bytes]", redis.zrange(holds, 0, -1))
+    redis.hset(key, "spent", 50)
+    known(replicas, 170)
+    for replica in replicas:
+        replica.books.dead = {UUID(first.split()[0].decode())}
+    await asyncio.gather(*(replica.book.resync() for replica in replicas))
+    assert redis.hmget(key, "spent", "reserved") == [b"70", b"100"], "what it cost is spent, and the other one runs on"
+    assert redis.zrange(holds, 0, -1) == [second]
+    assert [await replica.book.resync() for replica in replicas] == [0, 0]
 
 
 async def test_a_budget_that_only_refuses_is_compared_too(redis_url: str, redis: sync_redis.Redis) -> None:

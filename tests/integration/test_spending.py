@@ -95,8 +95,22 @@ async def test_requests_in_flight_count_with_what_they_may_cost(pool: Pool) -> N
         assert await Spending(pool).spent([budget()]) == [53]
 
 
+async def test_what_was_closed_for_the_dead_is_told_apart(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        closed, reaped, running = [await OWNER.opening(connection, NOW, cost=50) for _ in range(3)]
+        for event_id in (closed, reaped):
+            await OWNER.event(connection, NOW, cost=3, event_id=event_id)
+        await connection.execute("UPDATE usage_event SET reaped = true WHERE event_id = $1", reaped)
+    assert await Spending(pool).reaped([closed, reaped, running]) == {reaped}
+    assert await Spending(pool).reaped([]) == set()
+
+
 async def test_nobody_waits_for_a_postgres_that_does_not_answer(pool: Pool) -> None:
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE usage_day IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(BudgetUnknown):
             await Spending(pool).spent([budget()])
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE usage_event IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(BudgetUnknown):
+            await Spending(pool).reaped([uuid4()])

@@ -12,6 +12,7 @@ from gateway.units import PicoUsd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from gateway.domain.budget import BudgetKey
 
@@ -26,6 +27,7 @@ class Books:
         self.amount = PicoUsd(amount)
         self.away = False
         self.asked: list[list[BudgetKey]] = []
+        self.dead: set[UUID] = set()
 
     async def spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
         """Answer."""
@@ -33,6 +35,10 @@ class Books:
         if self.away:
             raise BudgetUnknown("Postgres is away")
         return [self.amount for _ in budgets]
+
+    async def reaped(self, event_ids: Sequence[UUID]) -> set[UUID]:
+        """Answer."""
+        return self.dead.intersection(event_ids)
 
 
 @dataclass
