@@ -209,7 +209,8 @@ class Admitter:
         if isinstance(answer, Exceeded):
             self._budgets.compare(claim)
             self._metrics.decided("refused_budget")
-            raise BudgetExceeded(f"the {limits.name(answer.index)} is used up")
+            name = limits.name(answer.index)
+            raise BudgetExceeded(f"the {name} is used up, or too little is left for as long an answer as was asked for")
         if not isinstance(answer, Refusal):
             self._metrics.decided("budget_unknown")
             raise BudgetUnknown("what is left of the budget cannot be told now", retry_after_s=1.0)

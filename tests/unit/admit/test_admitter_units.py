@@ -98,5 +98,5 @@ async def test_a_spent_budget_is_named_and_its_amount_is_not() -> None:
     """Clients retry on numbers such as 500, whatever the status."""
     desk = make_desk()
     desk.store.answer = Exceeded(0)
-    with pytest.raises(BudgetExceeded, match=r"^the key budget per day is used up$"):
+    with pytest.raises(BudgetExceeded, match=r"^the key budget per day is used up, or too little is left"):
         await desk.admitter.admit(principal(budget(500)), call(model()))
