@@ -196,6 +196,7 @@ class Spool:
         return refused
 
     def _begin(self) -> Segment:
+        self._keep_folder()
         self._number += 1
         path = self.folder.path / f"{self._number:08}.seg"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -212,6 +213,14 @@ class Spool:
         segment.bytes = len(head)
         self._active = segment
         return segment
+
+    def _keep_folder(self) -> None:
+        """Make the folder again when somebody has removed it: what it held is lost, what comes need not be."""
+        lost = self.folder
+        if not lost.path.is_dir():
+            self.folder = make_folder(lost.path.parent, lost.path.name)
+            os.close(lost.lock)
+            _log.error("spool_folder_gone", folder=str(lost.path), records=self.records)
 
     def _cut_back(self, segment: Segment) -> None:
         """Take back what a failed write has left, and write to this file no more: what it holds is drained as it is."""
@@ -234,6 +243,7 @@ class Spool:
     def _probe(self) -> None:
         if self.bytes >= self._bytes_max:
             raise SpoolFull(f"it has reached its {self._bytes_max} bytes (spool_bytes_max)")
+        self._keep_folder()
         path = self.folder.path / "probe"
         path.write_bytes(b"x")
         path.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -60,6 +61,25 @@ async def test_what_was_appended_is_on_the_disk_in_order(spool: Spool) -> None:
     assert spool.age_s() > 0
     assert (spool.folder.path.parent.stat().st_mode & 0o777, spool.folder.path.stat().st_mode & 0o777) == (0o700, 0o700)
     assert {path.stat().st_mode & 0o777 for path in spool.folder.path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("written_before", [False, True])
+async def test_a_folder_that_somebody_has_removed_is_made_again(spool: Spool, *, written_before: bool) -> None:
+    path = spool.folder.path
+    if written_before:
+        await spool.append([open_record()], [])
+    shutil.rmtree(path.parent)
+    if written_before:  # a segment that is being written is missed when it is written to
+        with pytest.raises(SpoolFailed):
+            await spool.append([open_record()], [])
+    with capture_logs() as said:
+        await spool.probe()
+        record = open_record()
+        await spool.append([record], [])
+    assert [line["event"] for line in said if line["log_level"] == "error"] == ["spool_folder_gone"]
+    assert spool.state == "ok"
+    assert held_in(path) == [record]
+    assert take_folder(path) is None  # it is locked again
 
 
 async def test_segments_are_of_bounded_size_and_leave_as_they_are_drained(
