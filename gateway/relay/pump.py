@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,20 @@ class Pump(abc.ABC):
         """Whether the answer was finished, so that the stream may end properly."""
 
     def feed(self, data: bytes, now_s: float) -> bytes:
-        """Return what goes to the client now, possibly nothing."""
-        out = [self._pass(event, now_s) for event in self._splitter.feed(data)]
+        """Return what goes to the client now, possibly nothing.
+
+        What comes in one piece with the first token beyond an allowance does not count and goes nowhere: the stream is
+        to be cut short. An engine may be far ahead of a client that reads slowly.
+        """
+        allowance = self._meter.output_allowance
+        if allowance == math.inf:
+            out = [self._pass(event, now_s) for event in self._splitter.feed(data)]
+        else:
+            out = []
+            for event in self._splitter.feed(data):
+                out.append(self._pass(event, now_s))
+                if self._meter.completion_tokens > allowance:
+                    break
         return out[0] if len(out) == 1 else b"".join(out)
 
     def finish(self, now_s: float) -> bytes:

@@ -96,6 +96,17 @@ async def test_the_engine_is_stopped_as_soon_as_the_allowance_is_used_up() -> No
     assert b'"finish_reason":"length"' in said
 
 
+async def test_what_an_engine_is_ahead_by_is_neither_passed_on_nor_counted() -> None:
+    """A client that reads slowly would get, in one piece, all that has gathered meanwhile."""
+    gathered = b"".join(_events(*[_chunk(0, "aaaa")] * 500, _chunk(0, "", "stop")))
+    client, progress = Client(), Progress(Meter(1, 7))
+    progress.meter.output_allowance = 20
+    with pytest.raises(BudgetExceeded):
+        await Relay().run(call(stream=True), attempts(Engine(stream_response(gathered))), client, progress)
+    assert progress.meter.completion_tokens == 21
+    assert client.body.count(b"aaaa") == 21
+
+
 async def test_an_answer_that_ends_with_its_last_token_is_not_stopped() -> None:
     response = stream_response(_chunk(0, "aaaa"), _chunk(0, "bbbb", "stop"), "[DONE]")
     client, progress = Client(), Progress(Meter(1, 7))
