@@ -18,10 +18,10 @@ from gateway.errors import ConfigError
 from gateway.observe.metrics import Metrics
 from gateway.settle.spool import Spool, open_spool
 from gateway.storage.changes import ChangeListener
-from gateway.storage.migrate import head_revision, is_older, recorded_revision
 from gateway.storage.postgres import open_pool
 from gateway.storage.redis import RedisClients
 from gateway.storage.replicas import Replicas
+from gateway.storage.revision import head_revision, is_older, recorded_revision
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine

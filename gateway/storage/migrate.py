@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -17,11 +15,10 @@ from sqlalchemy.pool import NullPool
 
 from gateway.errors import StorageUnavailable
 from gateway.storage.dsn import asyncpg_dsn, redacted
+from gateway.storage.revision import head_revision, script_location
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-    from gateway.storage.postgres import Pool
 
 LOCK_TIMEOUT_S = 5
 """How long one DDL statement may wait for a table lock: behind it, all traffic on that table waits too."""
@@ -33,25 +30,11 @@ _ADVISORY_LOCK = 0x70656E73746F636B  # "penstock" in ASCII
 _PARTITION = re.compile(r"usage_(?:open|event|adjustment)_\d{8}")
 
 
-def script_location() -> Path:
-    """Return the folder of the migrations: beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).parent.parent
-    installed = package / "_alembic"
-    return installed if installed.is_dir() else package.parent / "alembic"
-
-
 def alembic_config() -> Config:
     """Return the configuration that alembic's own commands need; there is no alembic.ini."""
     config = Config()
     config.set_main_option("script_location", str(script_location()))
     return config
-
-
-def head_revision() -> str:
-    """Return the newest revision that this release carries."""
-    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    assert revision is not None, "there is always a first migration"
-    return revision
 
 
 def include_object(thing: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:  # noqa: FBT001 - alembic calls it so
@@ -101,25 +84,3 @@ def _upgrade_to_head(connection: Connection) -> None:
     config = alembic_config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-
-
-async def recorded_revision(pool: Pool) -> str | None:
-    """Return the revision that the database is at, None when it was never migrated.
-
-    Raises:
-        StorageUnavailable: Postgres does not answer, or refuses.
-    """
-    try:
-        revision: str | None = await pool.fetchval("SELECT version_num FROM alembic_version")
-    except asyncpg.UndefinedTableError:
-        return None
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StorageUnavailable(f"cannot read the schema's revision: {error}") from error
-    return revision
-
-
-def is_older(revision: str) -> bool:
-    """Return whether `revision` comes before this release's newest; one that it does not know is a later release's."""
-    scripts = ScriptDirectory.from_config(alembic_config())
-    known = {script.revision for script in scripts.walk_revisions()}
-    return revision in known and revision != scripts.get_current_head()

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from gateway.storage.dsn import asyncpg_dsn
-from gateway.storage.migrate import alembic_config, head_revision, upgrade
+from gateway.storage.migrate import alembic_config, upgrade
+from gateway.storage.revision import head_revision, revisions
 from gateway.storage.tables import metadata
 from tests.support.catalog import described
 from tests.support.command import Outcome, Penstock
@@ -43,6 +45,12 @@ async def upgrade_to(dsn: str, revision: str) -> None:
     url = asyncpg_dsn(dsn).replace("postgresql://", "postgresql+asyncpg://", 1)
     async with create_async_engine(url, poolclass=NullPool).connect() as connection:
         await connection.run_sync(run)
+
+
+def test_the_names_of_the_migrations_are_their_revisions_in_order() -> None:
+    """So that a replica knows what it needs without loading them."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    assert [script.revision for script in scripts.walk_revisions()] == list(reversed(revisions()))
 
 
 async def test_an_empty_database_gets_every_table(empty_postgres_dsn: str) -> None:
