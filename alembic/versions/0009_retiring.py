@@ -1,6 +1,9 @@
 """What may be dropped of the ledger, and when: functions that run as the schema's owner.
 
 The gateway's role needs no right to drop anything: it can only ask for what these allow.
+
+A database that was migrated between two releases may have them already, from an earlier state of 0006: they are
+replaced.
 """
 
 from alembic import op
@@ -15,7 +18,7 @@ depends_on = None
 # replicas would need the right to own tables.) Under SHARE nobody writes to the one partition while it is looked at,
 # and everybody reads. A record that comes later finds its partition made again, and is added to the sums.
 RETIRE = """
-CREATE FUNCTION penstock_retire_partition(kind text, of_day date) RETURNS text
+CREATE OR REPLACE FUNCTION penstock_retire_partition(kind text, of_day date) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '50ms' SET jit = off AS $$
 DECLARE
     home text := current_schema();
@@ -89,7 +92,7 @@ $$
 
 # The days have it all.
 RETIRE_HOURS = """
-CREATE FUNCTION penstock_retire_hours(before_day date, rows_max integer) RETURNS bigint
+CREATE OR REPLACE FUNCTION penstock_retire_hours(before_day date, rows_max integer) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET jit = off AS $$
 DECLARE
     removed bigint;
