@@ -117,7 +117,8 @@ class Gateway:
             config=config,
         )
         self._export(metrics)
-        admin = build_admin_app(lambda: resources.pool, _peppers(settings), __version__)
+        peppers = _peppers(settings)
+        admin = build_admin_app(lambda: resources.pool, peppers, __version__, lambda: self.stages.config)
         describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
         self.surface = Surface(self.stages, Readiness(lambda: self.stages.draining, self._parts), admin)
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from gateway.admin import rendering
 from gateway.admin.bounds import Bounds
 from gateway.admin.routes import keys, limits, organizations, teams, usage, users
-from gateway.admin.routes.context import Control, ErrorAnswer, PoolProvider
+from gateway.admin.routes.context import ConfigProvider, Control, ErrorAnswer, PoolProvider
 
 if TYPE_CHECKING:
     from gateway.authenticate.key import Peppers
@@ -33,19 +33,22 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build_admin_app(pool_provider: PoolProvider, peppers: Peppers, version: str) -> FastAPI:
+def build_admin_app(
+    pool_provider: PoolProvider, peppers: Peppers, version: str, config_provider: ConfigProvider | None = None
+) -> FastAPI:
     """Return the application. It opens nothing: the pool is asked for at every request.
 
     Args:
         pool_provider: returns the open asyncpg pool; a connection is held for one transaction at a time.
         peppers: what admin keys and new API keys are signed with.
         version: of the gateway, for the OpenAPI document at /openapi.json.
+        config_provider: returns the configuration in force, which names of models are held against; None: they are not.
     """
     # The documentation pages would load scripts from elsewhere; the OpenAPI document itself is enough for any viewer.
     app = FastAPI(
         title="Penstock control plane", version=version, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    app.state.control = Control(pool_provider, peppers)
+    app.state.control = Control(pool_provider, peppers, config_provider)
     rendering.install(app)
     app.add_middleware(Bounds)
     api = APIRouter(prefix=PREFIX, responses=_ERRORS)

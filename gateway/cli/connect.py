@@ -1,6 +1,7 @@
 """Finds the database that a command works on, and runs the work in one transaction.
 
-In this order: `--postgres-dsn`, PENSTOCK_POSTGRES_DSN, a `penstock dev` that runs in the current folder.
+In this order: `--postgres-dsn`, PENSTOCK_POSTGRES_DSN, a `penstock dev` that runs in the current folder. The
+penstock.yaml beside it is that of the `penstock dev` whose database it is, else the one that PENSTOCK_CONFIG names.
 """
 
 from __future__ import annotations
@@ -42,10 +43,14 @@ L = TypeVar("L", bound=Listed)
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What a command administers: the address of Postgres, with password, and what keys are signed with."""
+    """What a command administers: the address of Postgres, with password, and what keys are signed with.
+
+    `config` is the gateway's penstock.yaml, None where there is none here.
+    """
 
     address: str = field(repr=False)
     peppers: Peppers
+    config: Path | None = None
 
     def run(self, work: Callable[[Database], Awaitable[T]]) -> T:
         """Run `work` in one transaction and return what it returns. Raises GatewayError, ConfigError."""
@@ -76,8 +81,13 @@ class Control:
 def control(postgres_dsn: str | None) -> Control:
     """Return what to administer, given the value of `--postgres-dsn`. Raises ConfigError saying what to set."""
     settings = load_settings(postgres_dsn=postgres_dsn)
-    address = settings.require_postgres_dsn() if settings.postgres_dsn else _running_dev("postgres_dsn")
-    return Control(address, peppers_of(settings))
+    dev = _running_dev()
+    address = settings.require_postgres_dsn() if settings.postgres_dsn else _address_of(dev)
+    if isinstance(dev.get("config"), str) and dev.get("postgres_dsn") == address:
+        config = Path(str(dev["config"]))
+    else:
+        config = settings.config
+    return Control(address, peppers_of(settings), config if config.exists() else None)
 
 
 def direct_address(postgres_dsn: str | None) -> str:
@@ -87,7 +97,7 @@ def direct_address(postgres_dsn: str | None) -> str:
         return settings.require_postgres_dsn()
     if settings.postgres_dsn or settings.postgres_direct_dsn:
         return settings.require_postgres_direct_dsn()
-    return _running_dev("postgres_dsn")
+    return _address_of(_running_dev())
 
 
 def peppers_of(settings: Settings) -> Peppers:
@@ -98,13 +108,19 @@ def peppers_of(settings: Settings) -> Peppers:
         raise ConfigError(f"PENSTOCK_KEY_PEPPERS: {error}") from None
 
 
-def _running_dev(name: str) -> str:
+def _running_dev() -> dict[str, object]:
+    """Return what a `penstock dev` that runs in this folder tells of itself, nothing when none does."""
     try:
         described = read_json(DEV_FILE)
     except OSError:  # somebody else's folder
-        described = {}
-    pid, value = described.get("pid"), described.get(name)
-    if not (isinstance(pid, int) and pid > 0 and isinstance(value, str) and _is_running(pid)):
+        return {}
+    pid = described.get("pid")
+    return described if isinstance(pid, int) and pid > 0 and _is_running(pid) else {}
+
+
+def _address_of(dev: dict[str, object]) -> str:
+    value = dev.get("postgres_dsn")
+    if not isinstance(value, str):
         raise ConfigError(
             "no database to work on: set PENSTOCK_POSTGRES_DSN or give --postgres-dsn,"
             " or call this in a folder in which `penstock dev` is running"

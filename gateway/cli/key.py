@@ -21,6 +21,7 @@ from gateway.cli.limit_options import (
     TokensPerMinute,
     limit_values,
 )
+from gateway.cli.model_names import UncheckedModel, check_named, note_unknown
 from gateway.cli.options import ExpiresIn, Json, Organization, PostgresDsn
 from gateway.cli.output import answer, answer_new_key, answer_rows
 from gateway.domain.principal import Level
@@ -64,6 +65,7 @@ def create(
     budget_period: Period = None,
     budget_stops_streams: StopsStreams = None,
     model: _Model = None,
+    unchecked_model: UncheckedModel = False,
     as_json: Json = False,
     postgres_dsn: PostgresDsn = None,
 ) -> None:
@@ -90,6 +92,8 @@ def create(
     if model is not None and not limits:
         raise InvalidRequest("--model says which model the limits are of: give one, such as --tokens-per-minute")
     to = control(postgres_dsn)
+    named = (wanted.models or ()) + (() if model is None else (model,))
+    check_named(named, to.config, unchecked=unchecked_model)
 
     async def make(db: "Database") -> CreatedKey:
         made = await create_key(db, PLATFORM, to.peppers, wanted)
@@ -99,6 +103,7 @@ def create(
 
     made = to.run(make)
     answer_new_key(made, f"key {made.about.public_id} of team {made.about.team}", as_json=as_json)
+    note_unknown(named, to.config, unchecked=unchecked_model, as_json=as_json)
 
 
 @app.command("list")

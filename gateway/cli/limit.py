@@ -23,6 +23,7 @@ from gateway.cli.limit_options import (
     allowed,
     limit_values,
 )
+from gateway.cli.model_names import UncheckedModel, check_named, note_unknown
 from gateway.cli.options import Json, Organization, PostgresDsn
 from gateway.cli.output import answer, emit_json, emit_table
 from gateway.domain.principal import TENANT_LEVELS, Level
@@ -41,7 +42,9 @@ app = typer.Typer(
 _Team = Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Limit a team: id, or name with --org.")]
 _User = Annotated[str | None, typer.Option("--user", metavar="USER", help="Limit a user: id, or name with --org.")]
 _Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Limit a key, by its id.")]
-_Model = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Only for this model of penstock.yaml.")]
+_Model = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Only for this model of penstock.yaml, no alias.")
+]
 
 
 def _burst(name: str) -> typer.models.OptionInfo:
@@ -74,6 +77,7 @@ def set_(
     user: _User = None,
     key: _Key = None,
     model: _Model = None,
+    unchecked_model: UncheckedModel = False,
     requests_per_minute: RequestsPerMinute = None,
     tokens_per_minute: TokensPerMinute = None,
     input_tokens_per_minute: InputTokensPerMinute = None,
@@ -110,8 +114,12 @@ def set_(
         budget_stops_streams=budget_stops_streams,
     )
     subject = _subject(org, team, user, key, model=model)
-    rule = control(postgres_dsn).run(lambda db: set_limit(db, PLATFORM, subject, values, model=model))
+    to = control(postgres_dsn)
+    named = () if model is None else (model,)
+    check_named(named, to.config, unchecked=unchecked_model)
+    rule = to.run(lambda db: set_limit(db, PLATFORM, subject, values, model=model))
     answer(rule, _sentence(rule), as_json=as_json)
+    note_unknown(named, to.config, unchecked=unchecked_model, as_json=as_json)
 
 
 @app.command("list")

@@ -10,6 +10,7 @@ from gateway.units import PicoUsd, format_usd
 from tests.support.chat import chat
 from tests.support.command import Penstock
 from tests.support.ledger import all_closed
+from tests.support.permanent import admin
 from tests.support.refusals import assert_refused
 from tests.support.stack import Stack, running_stack
 from tests.support.waiting import wait_for
@@ -110,6 +111,14 @@ def test_limits_of_a_new_key_narrowed_to_a_model(stack: Stack, command: Penstock
     same = stack.gateway.http(made_key(command, tenant, *narrow, "--model", "sim")["key"])
     assert same.post(CHAT, ASKED).document["usage"]["completion_tokens"] == 5
     assert_refused(same.post(CHAT, ASKED), 429, "rate_limit_exceeded")
+
+
+def test_a_replica_knows_which_models_there_are(stack: Stack, tenant: Tenant) -> None:
+    operator = stack.gateway.http()
+    wanted = {"level": "team", "subject": str(tenant.team_id), "tokens_per_minute": 5, "model": "default"}
+    refused = operator.post("/admin/v1/limits", wanted, admin(stack.dsn))
+    assert (refused.status, refused.error["param"]) == (400, "model")
+    assert refused.error["message"] == "'default' is an alias of 'sim': name that"
 
 
 @pytest.mark.parametrize(("unit", "fields"), [("input", {"text": "word " * 400}), ("output", {"max_tokens": 400})])

@@ -19,6 +19,8 @@ from gateway.authenticate.key import Peppers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from gateway.domain.config import GatewayConfig
+
 PEPPERS = Peppers({})
 
 
@@ -52,12 +54,13 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(dsn: str) -> AsyncIterator[Api]:
-    """Serve the API on this database, to a caller with an admin key."""
+async def serving(dsn: str, config: GatewayConfig | None = None) -> AsyncIterator[Api]:
+    """Serve the API on this database, beside this configuration, to a caller with an admin key."""
+    config_provider = None if config is None else lambda: config
     async with transaction_on(dsn) as db:
         admin_key = (await create_admin_credential(db, PLATFORM, PEPPERS)).key
     async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
-        transport = httpx2.ASGITransport(build_admin_app(lambda: pool, PEPPERS, __version__))
+        transport = httpx2.ASGITransport(build_admin_app(lambda: pool, PEPPERS, __version__, config_provider))
         headers = {"authorization": f"Bearer {admin_key}"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
             yield Api(client, admin_key)

@@ -1,7 +1,7 @@
 """What every route needs: who calls, a transaction, and the part of a list that is wanted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Generic, Self, TypeAlias, TypeVar
 from uuid import UUID
@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.admin.credentials import verify_admin_credential
 from gateway.admin.database import Database, Pool, transaction_in
+from gateway.admin.model_names import check_models
 from gateway.admin.page import ROWS_MAX, Page
 from gateway.admin.scope import Scope
 from gateway.authenticate.key import Peppers
+from gateway.domain.config import GatewayConfig
 from gateway.errors import InvalidKey, Unavailable
 
 TRANSACTIONS_MAX = 3
@@ -24,18 +26,36 @@ QUEUE_TIMEOUT_S = 5.0
 """How long a request waits for one of them."""
 
 PoolProvider: TypeAlias = Callable[[], Pool]
+ConfigProvider: TypeAlias = Callable[[], GatewayConfig]
 
 
 class Control:
-    """What routes work with: the pool, opened when the server starts, and what keys are signed with."""
+    """What routes work with: the pool, opened when the server starts, what keys are signed with, and penstock.yaml.
+
+    Without a `config_provider`, names of models are taken as they come.
+    """
 
     def __init__(
-        self, pool_provider: PoolProvider, peppers: Peppers, *, queue_timeout_s: float = QUEUE_TIMEOUT_S
+        self,
+        pool_provider: PoolProvider,
+        peppers: Peppers,
+        config_provider: ConfigProvider | None = None,
+        *,
+        queue_timeout_s: float = QUEUE_TIMEOUT_S,
     ) -> None:
         self._pool_provider = pool_provider
+        self._config_provider = config_provider
         self.peppers = peppers
         self._queue_timeout_s = queue_timeout_s
         self._free = asyncio.Semaphore(TRANSACTIONS_MAX)
+
+    def check_models(self, names: Iterable[str], *, param: str, unchecked: bool) -> None:
+        """Hold names of models against the configuration in force, unless they are to be `unchecked`.
+
+        Raises InvalidRequest.
+        """
+        if self._config_provider is not None and not unchecked:
+            check_models(names, self._config_provider(), param=param, anyway='"unchecked_model": true')
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Database]:

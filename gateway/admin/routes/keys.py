@@ -21,7 +21,8 @@ router = APIRouter(prefix="/keys", tags=["keys"])
 class NewKey(WantedLimits):
     """What a key is made of. `user` null: a service key. `models` null: every model. `expires_in` like 30d, 12h.
 
-    The limits given are of the one model `limits_model`, or of all.
+    The limits given are of the one model `limits_model`, or of all. `unchecked_model` takes names of models that
+    penstock.yaml does not have.
     """
 
     team: Reference
@@ -31,6 +32,7 @@ class NewKey(WantedLimits):
     models: Annotated[list[str], Field(max_length=MODELS_MAX)] | None = None
     expires_in: Annotated[str, Field(max_length=20)] | None = None
     limits_model: str | None = None
+    unchecked_model: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,9 @@ async def create(control: ControlDep, scope: ScopeDep, wanted: NewKey) -> Create
     limits = wanted.values()
     if wanted.limits_model is not None and not limits:
         raise InvalidRequest("limits_model needs a limit, such as tokens_per_minute", param="limits_model")
+    control.check_models(new.models or (), param="models", unchecked=wanted.unchecked_model)
+    named = () if wanted.limits_model is None else (wanted.limits_model,)
+    control.check_models(named, param="limits_model", unchecked=wanted.unchecked_model)
     async with control.transaction() as db:
         made = await create_key(db, scope, control.peppers, new)
         if limits:

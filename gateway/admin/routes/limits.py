@@ -14,12 +14,16 @@ router = APIRouter(prefix="/limits", tags=["limits"])
 
 
 class NewLimit(WantedLimits):
-    """A limit on a subject (id or name) at a level, for one model or for all. Values not given are kept."""
+    """A limit on a subject (id or name) at a level, for one model or for all. Values not given are kept.
+
+    `unchecked_model` takes a name that penstock.yaml does not have.
+    """
 
     level: Annotated[Level, Field(strict=False)]
     subject: Reference
     organization: Reference | None = None
     model: str | None = None
+    unchecked_model: bool = False
 
 
 class Removed(BaseModel):
@@ -41,6 +45,8 @@ async def index(
 async def set_(control: ControlDep, scope: ScopeDep, wanted: NewLimit) -> LimitRule:
     """Make or change a limit."""
     values = wanted.values()
+    named = () if wanted.model is None else (wanted.model,)
+    control.check_models(named, param="model", unchecked=wanted.unchecked_model)
     subject = Subject(wanted.level, wanted.subject, wanted.organization)
     async with control.transaction() as db:
         return await set_limit(db, scope, subject, values, model=wanted.model)
