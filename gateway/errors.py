@@ -6,6 +6,11 @@ A message is one sentence for the caller: no key, no prompt text, no address of 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # What clients try again: HTTP says so of some, and real clients do it with the others (409, 529).
 _TRANSIENT = frozenset({408, 409, 425, 429, 529})
 
@@ -19,11 +24,13 @@ class GatewayError(Exception):
         kind: OpenAI's `error.type`.
         retry_after_s: seconds after which a retry makes sense, None when a retry cannot help or the time is unknown.
         param: the request field that is at fault.
+        headers: what else its answer carries, in lower case.
     """
 
     status: int = 500
     code: str = "internal_error"
     kind: str = "server_error"
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -141,7 +148,7 @@ class UnsupportedEncoding(GatewayError):
 
 
 class LimitExceeded(GatewayError):
-    """A bucket cannot cover this request. `retry_after_s` is exact: deficit divided by refill rate."""
+    """A limit cannot cover this request now. Of buckets `retry_after_s` is exact: deficit divided by refill rate."""
 
     status, code, kind = 429, "rate_limit_exceeded", "rate_limit_error"
 

@@ -172,7 +172,7 @@ class Admitter:
             try:
                 answer = await limiter.reserve(wide)
                 if not isinstance(answer, Granted):
-                    self._refuse(wide, answer)
+                    self._refuse(wide, answer, _given_back(claim, granted.levels))
             except BaseException:
                 if claim is not None:
                     limiter.settle_soon(claim, NOTHING, 0)
@@ -191,7 +191,10 @@ class Admitter:
                 self._metrics.decided("budget_unknown")
                 raise
             answer = await limiter.reserve(claim)
-        return answer if isinstance(answer, Granted) else self._refuse(claim, answer)
+        if isinstance(answer, Granted):
+            return answer
+        levels = answer.levels if isinstance(answer, Refusal) else ()
+        return self._refuse(claim, answer, claim.limits.headers(levels) if levels else [])
 
     def _applicable(self, principal: Principal, model: ModelConfig) -> Applicable:
         key = (id(principal), id(model))
@@ -204,7 +207,8 @@ class Admitter:
             self._known.popitem(last=False)
         return limits
 
-    def _refuse(self, claim: Claim, answer: Answer) -> NoReturn:
+    def _refuse(self, claim: Claim, answer: Answer, headers: list[tuple[bytes, bytes]]) -> NoReturn:
+        """Raise what a claim was answered; `headers` tell of the tenant's rates, whoever refuses for now."""
         limits = claim.limits
         if isinstance(answer, Exceeded):
             self._budgets.compare(claim)
@@ -214,18 +218,26 @@ class Admitter:
         if not isinstance(answer, Refusal):
             self._metrics.decided("budget_unknown")
             raise BudgetUnknown("what is left of the budget cannot be told now", retry_after_s=1.0)
-        retry_after_s = min(answer.wait_ms / 1000, RETRY_AFTER_S_MAX)
         index, buckets = answer.index, len(limits.limits)
         if index < buckets:
-            self._metrics.decided("refused")
-            limit = limits.limits[index]
-            raise LimitExceeded(f"limit '{limit.name}' of {limit.per_minute} is spent", retry_after_s=retry_after_s)
-        if index < buckets + len(limits.concurrency):
-            self._metrics.decided("refused_concurrency")
-            places = limits.concurrency[index - buckets]
-            raise LimitExceeded(f"limit '{places.name}' of {places.requests} is reached", retry_after_s=retry_after_s)
-        self._budgets.compare(claim)
-        self._metrics.decided("refused_budget_reserved")
-        raise LimitExceeded(
-            f"what is left of the {limits.name(index)} is held by requests that run", retry_after_s=retry_after_s
-        )
+            decision, limit = "refused", limits.limits[index]
+            said = f"limit '{limit.name}' of {limit.per_minute} is spent"
+        elif index < buckets + len(limits.concurrency):
+            decision, places = "refused_concurrency", limits.concurrency[index - buckets]
+            said = f"limit '{places.name}' of {places.requests} is reached"
+        else:
+            self._budgets.compare(claim)
+            decision = "refused_budget_reserved"
+            said = f"what is left of the {limits.name(index)} is held by requests that run"
+        self._metrics.decided(decision)
+        refusal = LimitExceeded(said, retry_after_s=min(answer.wait_ms / 1000, RETRY_AFTER_S_MAX))
+        refusal.headers = headers
+        raise refusal
+
+
+def _given_back(claim: Claim | None, levels: list[int]) -> list[tuple[bytes, bytes]]:
+    """Return what is told of the tenant's rates where the model's own limits refuse: what was taken is given back."""
+    if claim is None or not levels:
+        return []
+    pairs = zip(claim.limits.buckets, levels, strict=True)
+    return claim.limits.headers([int(level + bucket.cost(claim.usage)) for bucket, level in pairs])

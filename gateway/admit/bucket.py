@@ -49,10 +49,14 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`index` is the limit that takes longest to cover the request, `wait_ms` how long that is."""
+    """`index` is the limit that takes longest to cover the request, `wait_ms` how long that is.
+
+    `levels` are those of each bucket, rounded down, where whoever refuses tells them.
+    """
 
     index: int
     wait_ms: int
+    levels: tuple[int, ...] = ()
 
 
 def reserve(buckets: list[Bucket], levels: list[float], usage: UsageVector) -> Refusal | None:

@@ -126,4 +126,4 @@ def _refused(claim: Claim, answer: list[int]) -> Answer:
         return Exceeded(index - 1)
     if not index:
         raise LimiterUnavailable("the reservation was withdrawn before it arrived")
-    return Refusal(index - 1, rest[0])
+    return Refusal(index - 1, rest[0], tuple(rest[1:]))

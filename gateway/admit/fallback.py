@@ -75,7 +75,8 @@ class Fallback:
         for index, (limit, key) in enumerate(zip(limits.concurrency, limits.lease_keys, strict=True)):
             if self._leases.held(key) >= max(limit.requests // replicas, 1):
                 spend(states, claim.taken, 0)
-                return Refusal(len(limits.keys) + index, CONCURRENCY_WAIT_MS)
+                held = self._buckets.levels(limits, claim.usage)
+                return Refusal(len(limits.keys) + index, CONCURRENCY_WAIT_MS, held)
         levels = self._buckets.reserve(limits, claim.usage)
         if isinstance(levels, Refusal):
             spend(states, claim.taken, 0)
@@ -113,7 +114,7 @@ class Fallback:
         left = claim.limits.terms[paid.position].amount - share.base - share.own.spent
         if paid.for_good and left < claim.least:  # and not only this replica's share of it
             return Exceeded(index)
-        return Refusal(index, BUDGET_WAIT_MS)
+        return Refusal(index, BUDGET_WAIT_MS, self._buckets.levels(claim.limits, claim.usage))
 
     def _known(self, key: str) -> bool:
         if key not in self._shares:

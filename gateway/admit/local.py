@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.admit.bucket import Bucket, Refusal, UsageVector, reserve, settle
@@ -51,9 +52,13 @@ class LocalBuckets:
         shares, levels, now_s = self._open(buckets, usage)
         refusal = reserve(shares, levels, usage)
         if refusal is not None:
-            return refusal
+            return replace(refusal, levels=tuple(map(int, levels)))
         self._store(buckets.keys, levels, now_s)
         return levels
+
+    def levels(self, buckets: LimitSet, usage: UsageVector) -> tuple[int, ...]:
+        """Return the levels of this replica's share, as a request for `usage` meets them, rounded down."""
+        return tuple(map(int, self._open(buckets, usage)[1]))
 
     def settle(self, buckets: LimitSet, reserved: UsageVector, used: UsageVector) -> None:
         """Replace what `reserve` took by what was used, unless that was forgotten since."""

@@ -103,6 +103,23 @@ class LimitSet:
         names += (each.name for each in self.budgets)
         return names[index]
 
+    def headers(self, levels: Sequence[int]) -> list[tuple[bytes, bytes]]:
+        """Return `x-ratelimit-{limit,remaining,reset}-…` of the tightest bucket of each unit, by the buckets' levels.
+
+        `reset` is the time until that bucket is full again, as a duration such as `1.5s`.
+        """
+        headers: list[tuple[bytes, bytes]] = []
+        for name, indexes in self.by_unit:
+            tightest = indexes[0] if len(indexes) == 1 else min(indexes, key=levels.__getitem__)
+            level, bucket = levels[tightest], self.buckets[tightest]
+            reset_s = (bucket.capacity - level) / bucket.refill_per_s
+            headers += (
+                (b"x-ratelimit-limit-" + name, b"%d" % self.limits[tightest].per_minute),
+                (b"x-ratelimit-remaining-" + name, b"%d" % max(level, 0)),
+                (b"x-ratelimit-reset-" + name, b"%.3fs" % reset_s),
+            )
+        return headers
+
     def __bool__(self) -> bool:
         return bool(self.keys) or self.terms_json is not None
 

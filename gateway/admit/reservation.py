@@ -78,26 +78,12 @@ class Reservation:
         self._finish(NOTHING, 0)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Return `x-ratelimit-{limit,remaining,reset}-…` of the tenant's tightest bucket of each unit it has.
+        """Return what the answer tells of the tenant's rates, as `LimitSet.headers` does.
 
-        `reset` is the time until that bucket is full again, as a duration such as `1.5s`. A model's limits over all
-        tenants are left out: how much others use of it is nobody's business.
+        A model's limits over all tenants are left out: how much others use of it is nobody's business.
         """
-        headers: list[tuple[bytes, bytes]] = []
         levels, claim = self._levels, self._claim
-        if not levels or claim is None:
-            return headers
-        limits = claim.limits
-        for name, indexes in limits.by_unit:
-            tightest = indexes[0] if len(indexes) == 1 else min(indexes, key=levels.__getitem__)
-            level, bucket = levels[tightest], limits.buckets[tightest]
-            reset_s = (bucket.capacity - level) / bucket.refill_per_s
-            headers += (
-                (b"x-ratelimit-limit-" + name, b"%d" % limits.limits[tightest].per_minute),
-                (b"x-ratelimit-remaining-" + name, b"%d" % max(level, 0)),
-                (b"x-ratelimit-reset-" + name, b"%.3fs" % reset_s),
-            )
-        return headers
+        return claim.limits.headers(levels) if levels and claim is not None else []
 
     def _finish(self, used: UsageVector, cost: int) -> None:
         assert not self._settled, "a reservation settles once"

@@ -46,7 +46,7 @@ Header = tuple[bytes, bytes]
 
 def render(error: GatewayError, dialect: Dialect = OPENAI) -> tuple[bytes, list[Header]]:
     """Return an error's JSON body and its own headers (content type, retry hints, details kept out of the body)."""
-    headers: list[Header] = [(b"content-type", b"application/json")]
+    headers: list[Header] = [(b"content-type", b"application/json"), *error.headers]
     said = _text_of(error)
     if error.permanent:
         headers.append((b"x-should-retry", b"false"))

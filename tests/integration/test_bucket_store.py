@@ -112,7 +112,7 @@ async def test_a_refusal_names_the_bucket_that_takes_longest_and_writes_nothing(
 ) -> None:
     of = buckets(tokens(60, burst=100), tokens(6, burst=100), requests(60))
     answer = await store.reserve(claim(event(), of, UsageVector(1, 101, 0, 0)))
-    assert answer == Refusal(index=1, wait_ms=10_000)
+    assert answer == Refusal(index=1, wait_ms=10_000, levels=(100, 100, 60))
     assert redis.dbsize() == 0
 
 

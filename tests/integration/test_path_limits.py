@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.domain.principal import TENANT_LEVELS, Level
-from tests.support.chat import chat, embedding
+from tests.support.chat import chat, embedding, message
 from tests.support.gateway import SIM_MODEL
 from tests.support.ledger import all_closed, opened_events
 from tests.support.redis_setups import looking
@@ -94,6 +94,32 @@ def test_requests_are_limited_at_every_level(stack: Stack, level: Level) -> None
     assert_limited(client.post(CHAT, chat()), f"{level} requests per minute")
     assert_limited(client.post(CHAT, chat(stream=True)), f"{level} requests per minute")
     assert len(all_closed(stack.dsn, tenant, 3)) == len(opened_events(stack.dsn, tenant)) == 3
+
+
+@pytest.mark.parametrize(("path", "request_"), [(CHAT, chat()), ("/v1/messages", message())])
+@pytest.mark.parametrize(
+    ("holds", "told"),
+    [
+        ({"requests_burst": 1}, ("requests per minute", "0")),
+        ({"requests_burst": 9, "concurrent_requests": 1}, ("concurrent requests", "8")),
+        ({"requests_burst": 9, "output_tokens_max": 64, "budget_day_pico_usd": 90 * 10**6}, ("held by requests", "8")),
+    ],
+)
+def test_a_refusal_tells_of_rates_as_an_answer_does(
+    stack: Stack, path: str, request_: dict[str, object], holds: dict[str, int], told: tuple[str, str]
+) -> None:
+    client = stack.client(requests_per_minute=SLOW, tokens_per_minute=10**6, **holds)
+    running = {"max_tokens": 64, "stream": True, "sim": {"ttft_ms": 5, "output_tokens": 4000, "tokens_per_second": 1}}
+    with client.stream(path, {**request_, **running}) as stream:
+        assert stream.status == 200
+        answer = client.post(path, {**request_, "max_tokens": 64})
+        told_to_both = {name for name in stream.headers if name.startswith("x-ratelimit-")}
+    assert answer.status == 429
+    assert told[0] in answer.error["message"]
+    assert {name for name in answer.headers if name.startswith("x-ratelimit-")} == told_to_both
+    assert len(told_to_both) == 6
+    assert answer.headers["x-ratelimit-remaining-requests"] == told[1]
+    assert answer.headers["x-ratelimit-limit-tokens"] == str(10**6)
 
 
 @pytest.mark.parametrize("level", TENANT_LEVELS)

@@ -75,12 +75,16 @@ async def test_what_the_second_question_refuses_is_given_back_of_the_first(
             return await first_only(self, claim)
         if how == "away":
             raise LimiterUnavailable("its node is away")
-        return Refusal(0, 1_500)
+        return Refusal(0, 1_500, (-7,))
 
     monkeypatch.setattr(Store, "reserve", reserve)
     asked = call(model(limits=ModelLimits(requests_per_minute=1)))
-    with pytest.raises(LimitExceeded if how == "refused" else LimiterUnavailable):
+    desk.store.answer = [41]
+    with pytest.raises(LimitExceeded if how == "refused" else LimiterUnavailable) as refused:
         await desk.admitter.admit(principal(requests(60)), asked)
+    if how == "refused":
+        told = dict(refused.value.headers)
+        assert told[b"x-ratelimit-remaining-requests"] == b"42", "the tenant's own, given back; of the model's nothing"
     assert desk.store.settled == [(asked.event_id.hex, NOTHING)]
     assert desk.store.costs == [0]
 

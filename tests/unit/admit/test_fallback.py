@@ -29,10 +29,12 @@ def away(replicas: int) -> Desk:
 
 @pytest.mark.parametrize(("replicas", "share"), [(1, 7), (2, 3), (3, 2), (20, 1)])
 async def test_each_replica_has_its_share_of_the_places(replicas: int, share: int) -> None:
-    desk, caller = away(replicas), principal(places(7))
+    desk, caller = away(replicas), principal(places(7), requests(6_000))
     running = [await desk.admitter.admit(caller, call(model())) for _ in range(share)]
-    with pytest.raises(LimitExceeded, match="key concurrent requests"):
+    with pytest.raises(LimitExceeded, match="key concurrent requests") as refused:
         await desk.admitter.admit(caller, call(model()))
+    left = 6_000 // replicas - share
+    assert dict(refused.value.headers)[b"x-ratelimit-remaining-requests"] == b"%d" % left
     running[0].settle(NO_USAGE, NO_COST)
     await desk.admitter.admit(caller, call(model()))
     assert desk.decisions("refused_concurrency") == 1

@@ -68,7 +68,7 @@ def test_a_debt_that_redis_told_is_a_debt() -> None:
     shares, of = LocalBuckets(lambda: 2), buckets(tokens(60))
     shares.remember(of.keys, [-60])
     refused = shares.reserve(of, UsageVector(1, 1, 0, 0))
-    assert refused == Refusal(index=0, wait_ms=62_000)
+    assert refused == Refusal(index=0, wait_ms=62_000, levels=(-30,))
 
 
 def test_a_share_smaller_than_one_request_still_admits_one_now_and_then(clock: Clock) -> None:
