@@ -88,6 +88,7 @@ def create(
         budget_usd=budget_usd,
         budget_period=budget_period,
         budget_stops_streams=budget_stops_streams,
+        of_new=True,
     )
     if model is not None and not limits:
         raise InvalidRequest("--model says which model the limits are of: give one, such as --tokens-per-minute")

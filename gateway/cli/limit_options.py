@@ -1,6 +1,6 @@
 """Options that say what is allowed, shared by `key create` and `limit set`, and how a rule is told to people.
 
-`none` in the place of a number takes the value away.
+`none` in the place of a number takes the value away, where there can be one.
 """
 
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
@@ -59,30 +59,49 @@ def limit_values(
     budget_usd: str | None,
     budget_period: BudgetPeriod | None,
     budget_stops_streams: bool | None,
+    of_new: bool = False,
     **counts: str | None,
 ) -> LimitValues:
-    """Return what options say; `counts` are those of LimitValues. Raises InvalidRequest for what is no number."""
+    """Return what options say; `counts` are those of LimitValues, `of_new` for something that has no limits yet.
+
+    Raises InvalidRequest for what is no number, nor `none` where that means something.
+    """
+    if of_new:
+        for name, text in {"budget_usd": budget_usd, **counts}.items():
+            if _is_none(text):
+                raise InvalidRequest(
+                    f"'{_option(name)} {NONE}' takes a limit away, and a new key has none: leave it out"
+                )
     if budget_usd is not None and budget_period is None:
         raise InvalidRequest("--budget-usd needs --budget-period day, week or month")
     if budget_period is not None and budget_usd is None:
-        raise InvalidRequest(f"--budget-period needs --budget-usd (or '--budget-usd {NONE}' to take a budget away)")
-    values = {name: _count(name, text) for name, text in counts.items()}
+        away = "" if of_new else f" (or '--budget-usd {NONE}' to take a budget away)"
+        raise InvalidRequest(f"--budget-period needs --budget-usd{away}")
+    values = {name: _count(name, text, of_new=of_new) for name, text in counts.items()}
     if budget_usd is not None and budget_period is not None:
-        removed = budget_usd.strip().lower() == NONE
-        values[budget_column(budget_period)] = REMOVED if removed else budget_amount(budget_usd, "--budget-usd")
+        amount = REMOVED if _is_none(budget_usd) else budget_amount(budget_usd, "--budget-usd")
+        values[budget_column(budget_period)] = amount
     return LimitValues.of(values | {"budget_stops_streams": budget_stops_streams})
 
 
-def _count(name: str, text: str | None) -> Count:
+def _count(name: str, text: str | None, *, of_new: bool) -> Count:
     if text is None:
         return None
-    if text.strip().lower() == NONE:
+    if _is_none(text):
         return REMOVED
     try:
         return int(text)
     except ValueError:
-        option = "--max-output-tokens" if name == "output_tokens_max" else f"--{name.replace('_', '-')}"
-        raise InvalidRequest(f"'{option}' must be a whole number, or '{NONE}' to take the limit away") from None
+        away = "" if of_new else f", or '{NONE}' to take the limit away"
+        raise InvalidRequest(f"'{_option(name)}' must be a whole number{away}") from None
+
+
+def _is_none(text: str | None) -> bool:
+    return text is not None and text.strip().lower() == NONE
+
+
+def _option(name: str) -> str:
+    return "--max-output-tokens" if name == "output_tokens_max" else f"--{name.replace('_', '-')}"
 
 
 def allowed(rule: "LimitRule") -> list[str]:

@@ -62,6 +62,12 @@ def test_values_are_set_shown_and_taken_away_one_by_one(penstock: Penstock) -> N
             ["limit", "set", "--model", "qwen", "--tokens-per-minute", "5"],
             "limits over all tenants are in penstock.yaml, under models.qwen.limits",
         ),
+        (
+            ["key", "create", "--team", "core", "--budget-usd", "none", "--budget-period", "day"],
+            "'--budget-usd none' takes a limit away, and a new key has none: leave it out",
+        ),
+        (["key", "create", "--team", "core", "--max-output-tokens", "None"], "'--max-output-tokens none' takes"),
+        (["key", "create", "--team", "core", "--tokens-per-minute", "x"], "must be a whole number\n"),
         (["key", "create", "--team", "core", "--model", "m"], "--model says which model the limits are of"),
     ],
 )
