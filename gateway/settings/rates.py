@@ -15,7 +15,10 @@ USD_MAX = 1_000_000
 BUDGET_USD_MAX = 5_000_000
 """Largest budget accepted: in nano-USD, as Redis counts it, twice this is still exact in a double of 53 bits."""
 
-_DECIMAL = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.(?P<fraction>[0-9]{1,40}))?")
+WHOLE_DIGITS_MAX = 12
+"""More are never read as a number."""
+
+_DECIMAL = re.compile(r"(?P<whole>[0-9]+)(?:\.(?P<fraction>[0-9]{1,40}))?")
 
 
 def _scaled(text: object, digits: int, finest: str, usd_max: int = USD_MAX) -> PicoUsd:
@@ -26,9 +29,13 @@ def _scaled(text: object, digits: int, finest: str, usd_max: int = USD_MAX) -> P
     fraction = (match["fraction"] or "").rstrip("0")
     if len(fraction) > digits:
         raise ValueError(f"is finer than {finest}, the smallest unit of money kept")
-    amount = int(match["whole"]) * 10**digits + int(fraction.ljust(digits, "0") or 0)
+    whole = match["whole"].lstrip("0") or "0"
+    too_large = f"is too large: at most {usd_max} USD"
+    if len(whole) > WHOLE_DIGITS_MAX:
+        raise ValueError(too_large)
+    amount = int(whole) * 10**digits + int(fraction.ljust(digits, "0") or 0)
     if amount > usd_max * 10**digits:
-        raise ValueError(f"must be at most {usd_max} USD")
+        raise ValueError(too_large)
     return PicoUsd(amount)
 
 

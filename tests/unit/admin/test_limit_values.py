@@ -77,8 +77,8 @@ def test_a_budget_is_exact(text: str, pico_usd: int) -> None:
         ("1,5", "must be a plain decimal number in USD"),
         ("inf", "must be a plain decimal number in USD"),
         ("0.0000000001", "is finer than 0.000000001 USD"),
-        ("5000000.01", "must be at most 5000000 USD"),
-        ("9" * 5000, "must be a plain decimal number in USD"),
+        ("5000000.01", "is too large: at most 5000000 USD"),
+        ("9" * 5000, "is too large: at most 5000000 USD"),
     ],
 )
 def test_what_is_no_budget(text: str, message: str) -> None:
