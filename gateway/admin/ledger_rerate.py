@@ -88,6 +88,14 @@ SELECT (SELECT count(*) FROM batch) AS looked_at,
        (SELECT COALESCE(sum(cost - target) FILTER (WHERE target < cost), 0) FROM wrong) AS cheaper
 """
 
+# What is not in the sums of all time yet is what later transactions wrote: an index finds it.
+_KNOWN = """
+SELECT EXISTS (SELECT FROM model_price WHERE model = $1)
+    OR EXISTS (SELECT FROM usage_total WHERE served_model = $1)
+    OR EXISTS (SELECT FROM usage_event
+                WHERE served_model = $1 AND ingest_xid >= (SELECT watermark FROM rollup_state))
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Rerating:
@@ -118,6 +126,12 @@ class Rerating:
             "cheaper_usd": format_usd(self.cheaper_pico_usd),
             "difference_usd": format_usd(PicoUsd(self.dearer_pico_usd - self.cheaper_pico_usd)),
         }
+
+
+async def is_known_model(db: Database, model: str) -> bool:
+    """Return whether a model ever had a price, or served anybody: a name without either is probably misspelt."""
+    known: bool = await db.fetchval(_KNOWN, model)
+    return known
 
 
 async def rerate(

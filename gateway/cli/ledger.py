@@ -10,7 +10,8 @@ import typer
 from gateway.admin.database import session_on
 from gateway.admin.ledger_export import Selection, parse_cursor
 from gateway.admin.ledger_files import Format, check_format
-from gateway.admin.ledger_rerate import Rerating, rerate
+from gateway.admin.ledger_rerate import Rerating, is_known_model, rerate
+from gateway.admin.names import quoted
 from gateway.admin.organizations import narrowed
 from gateway.admin.scope import PLATFORM
 from gateway.admin.times import parse_moment
@@ -54,16 +55,20 @@ def rerate_(
     period = Period.parse(since, until, dt.datetime.now(dt.UTC))
     place = control(postgres_dsn)
 
-    async def work(tell: Tell) -> Rerating:
+    async def work(tell: Tell) -> tuple[Rerating, bool]:
         async with session_on(place.address) as db:
             scope = await narrowed(db, PLATFORM, org)
             async for done in rerate(db, period, model=model, organization_id=scope.organization_id, dry_run=dry_run):
                 tell(f"{done.events:,} events, {done.adjusted:,} adjusted, reached {shown(done.reached)}")
-        return done
+            known = done.events > 0 or model is None or await is_known_model(db, model)
+        return done, known
 
     with progress() as tell:
-        done = asyncio.run(work(tell))
+        done, known = asyncio.run(work(tell))
     answer(done.document(), _sentence(done), as_json=as_json)
+    if not known and not as_json:
+        hint = "it must be a name of penstock.yaml, no alias; see: penstock price list --all"
+        typer.echo(f"note: model {quoted(model or '')} has no price and has served nothing: {hint}", err=True)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from gateway.domain.usage import Status, TokenUsage
 from gateway.settle.price import cost, is_free
 from gateway.units import PicoUsd
 from tests.support.billing import costs, events_at, rows, set_rates, write_events, write_late_close
+from tests.support.postgres import ask
 from tests.support.servers import run_blocking
 
 if TYPE_CHECKING:
@@ -107,6 +108,21 @@ def test_it_keeps_to_what_is_asked_for(penstock: Penstock, postgres_dsn: str) ->
     assert [costs(postgres_dsn)[each.event_id] for each in (one, two, three)] == [exact(one, OLD), 0, 0]
     assert penstock("ledger", "rerate").err == "error: Missing option '--since' (see: penstock ledger rerate --help)\n"
     assert "since must lie before until" in penstock("ledger", "rerate", "--since", "1h", "--until", "2h").err
+
+
+def test_a_model_that_nobody_knows_is_told(penstock: Penstock, postgres_dsn: str) -> None:
+    """A price, or an event of any time, is enough for it to be known."""
+    asked = ("ledger", "rerate", "--since", "1h", "--model")
+    unknown = penstock(*asked, "nosuch")
+    assert unknown.code == 0
+    assert unknown.out.startswith("0 of 0 events")
+    assert unknown.err.startswith("note: model 'nosuch' has no price and has served nothing: it must be a name of")
+    set_rates(postgres_dsn, "priced", NOW - 5 * DAY, *OLD)
+    assert penstock(*asked, "priced").err == ""
+    write_events(postgres_dsn, events_at(NOW - DAY))
+    assert penstock(*asked, "served").err == ""
+    run_blocking(ask(postgres_dsn, "SELECT (penstock_roll_up(1000)).rolled_up"))
+    assert penstock(*asked, "served").err == ""
 
 
 def test_runs_that_are_stopped_and_runs_at_once_never_double(
