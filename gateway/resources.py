@@ -103,6 +103,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(redis.aclose)
         replicas = Replicas(pool, boot_id)
         await replicas.beat()
+        metrics.replicas_live.set_function(replicas.live)
         stack.push_async_callback(replicas.leave)
         changes = ChangeListener(direct_dsn, boot_id)
         stack.push_async_callback(background.stop)

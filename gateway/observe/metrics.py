@@ -62,6 +62,11 @@ class Metrics:
         self.spool = SpoolMetrics(registry)
         self.estimates = EstimateErrors(registry)
         self._engines(registry)
+        self.replicas_live = Gauge(
+            "penstock_replicas_live",
+            "Replicas that live as far as this one knows: without Redis, limits are shared by so many.",
+            registry=registry,
+        )
         self.event_loop_lag = Histogram(
             "penstock_event_loop_lag_seconds",
             "How late a timer of the event loop fires.",

@@ -21,6 +21,8 @@ DAYS = {"day": 1, "week": 7, "month": 31}
 PICO_PER_NANO = 1000
 RESERVATION = re.compile(r"pst:\{[^}]*\}:r:([0-9a-f]{32})")
 WITHDRAWN = "-"
+SETTLE_S = 2.0
+"""Within which an event that has ended is settled in Redis, on a busy machine and with a pause of Redis in between."""
 
 
 def check_rest(facts: Facts) -> Iterator[Finding]:
@@ -49,14 +51,20 @@ def leases_held(contents: dict[str, Any], now: float) -> dict[str, Any]:
 
 
 def _reservations_left(facts: Facts) -> Iterator[dict[str, Any]]:
-    """Yield the events whose reservation is still there, but for those whose replica died: theirs expire."""
+    """Yield the events whose reservation is still there, but for those whose replica died: theirs expire.
+
+    It may have died just after the event had ended, too, with the word of that on its way to Redis.
+    """
     events = {event["event_id"].replace("-", ""): event for event in facts.events}
     for key, text in facts.redis.items():
         found = RESERVATION.fullmatch(key)
         if found is None or text == WITHDRAWN:
             continue
         event = events.get(found[1])
-        if event is not None and not event["reaped"]:
+        if event is None or event["reaped"]:
+            continue
+        ended = event["opened"] + event["duration_ms"] / 1000
+        if not any(ended <= killed.at <= ended + SETTLE_S for killed in facts.killed):
             yield event
 
 

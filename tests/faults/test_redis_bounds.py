@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -28,8 +30,6 @@ CHAT = "/v1/chat/completions"
 FALLBACK = "penstock_limiter_fallback"
 REPLICAS = 3
 CAPACITY = 12
-REFILLED = 1
-"""One comes back in a minute, which these tests do not take."""
 
 
 class Replicas:
@@ -40,6 +40,17 @@ class Replicas:
         self.dsn = dsn
         self.proxy = proxy
         self.redis = redis
+        self.begun_s = time.monotonic()
+
+    @property
+    def refilled(self) -> int:
+        """How much of a limit of one a minute has come back since the test began, shares of it included."""
+        return 1 + math.ceil((time.monotonic() - self.begun_s) / 60)
+
+    def tenant(self) -> Tenant:
+        """Begin: make a tenant with a burst of CAPACITY."""
+        self.begun_s = time.monotonic()
+        return make_tenant(self.dsn, requests_per_minute=1, requests_burst=CAPACITY)
 
     def granted(self, tenant: Tenant, rounds: int = 1) -> int:
         """Ask each of them once a round; return how often it was granted."""
@@ -56,6 +67,10 @@ class Replicas:
             assert total < 10 * CAPACITY, "it ends"
         return total
 
+    def know_of_each_other(self) -> bool:
+        """Whether each has counted all of them: their shares depend on it."""
+        return all(gateway.metrics()["penstock_replicas_live"] == REPLICAS for gateway in self.gateways)
+
     def fall_back(self, count: int) -> bool:
         """Whether so many of them limit by themselves."""
         return sum(gateway.metrics()[FALLBACK] for gateway in self.gateways) == count
@@ -71,6 +86,7 @@ def replicas(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
         ways = [redis.address] * (REPLICAS - 1) + [proxy.address]
         gateways = [stack.enter_context(GatewayProcess(config, dsn, way)) for way in ways]
         running = Replicas(gateways, proxy, redis, dsn)
+        wait_for(running.know_of_each_other, "all know how many they are")
         yield running
         running.redis.child.stop()
 
@@ -78,27 +94,27 @@ def replicas(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("spent", [0, 6])
 def test_losing_redis_costs_at_most_one_capacity(replicas: Replicas, spent: int) -> None:
     """It is gone, then back and empty: what was granted before, meanwhile and after, together."""
-    tenant = make_tenant(replicas.dsn, requests_per_minute=1, requests_burst=CAPACITY)
+    tenant = replicas.tenant()
     total = replicas.granted(tenant, spent // REPLICAS)
     assert total == spent
     kill(replicas.redis)
     total += replicas.granted_until_refused(tenant)
     assert replicas.fall_back(REPLICAS)
-    assert total <= 2 * CAPACITY + REFILLED
+    assert total <= 2 * CAPACITY + replicas.refilled
     replicas.redis = start_redis(replicas.redis.data, replicas.redis.data / "logs")
     wait_for(lambda: replicas.fall_back(0), "all of them use Redis again")
     total += replicas.granted_until_refused(tenant)
-    assert CAPACITY < total <= 2 * CAPACITY + REFILLED
+    assert CAPACITY < total <= 2 * CAPACITY + replicas.refilled
 
 
 def test_while_some_have_lost_redis_at_most_twice_the_limit_is_granted(replicas: Replicas) -> None:
-    tenant = make_tenant(replicas.dsn, requests_per_minute=1, requests_burst=CAPACITY)
+    tenant = replicas.tenant()
     total = replicas.granted(tenant)
     replicas.proxy.freeze()
     total += replicas.granted_until_refused(tenant)
     assert replicas.fall_back(1)
-    assert CAPACITY <= total <= 2 * CAPACITY + REFILLED
+    assert CAPACITY <= total <= 2 * CAPACITY + replicas.refilled
     replicas.proxy.cut()
     replicas.proxy.thaw()
     wait_for(lambda: replicas.fall_back(0), "it uses Redis again")
-    assert replicas.granted(tenant) <= REFILLED, "nothing was handed out for it"
+    assert replicas.granted(tenant) <= replicas.refilled, "nothing was handed out for it"

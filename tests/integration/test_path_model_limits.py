@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gateway.dev.servers import ServerAddresses
+    from tests.support.http import Http, RawConnection
     from tests.support.servers import Databases
 
 CHAT = "/v1/chat/completions"
@@ -49,6 +51,23 @@ def configured(stack: Stack, **limits: int) -> None:
     )
 
 
+def holding(stack: Stack, client: Http) -> RawConnection:
+    """Take the only place for long, once whoever had it has let go, and return the connection that holds it."""
+    held: list[RawConnection] = []
+
+    def taken() -> bool:
+        running = stack.engine.counters()["running"]
+        held.append(client.asked(CHAT, chat(sim={"ttft_ms": 60_000})))
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: stack.engine.counters()["running"] > running, "it runs", timeout_s=1.0)
+            return True
+        held.pop().hang_up()
+        return False
+
+    wait_for(taken, "the place is taken")
+    return held[0]
+
+
 def test_a_changed_limit_keeps_the_level_that_all_tenants_have_left(stack: Stack) -> None:
     clients = [gateway.http(stack.tenant().key) for gateway in stack.gateways]
     assert [clients[number % 2].post(CHAT, ASKED).status for number in range(3)] == [200] * 3
@@ -62,7 +81,7 @@ def test_a_changed_limit_keeps_the_level_that_all_tenants_have_left(stack: Stack
     configured(stack, concurrent_requests=1)
     for client in clients:
         wait_for(lambda: client.post(CHAT, ASKED).status == 200, "the place of the one before is free")  # noqa: B023 - used up within the turn of the loop
-    held = clients[0].asked(CHAT, chat(sim={"ttft_ms": 60_000}))
+    held = holding(stack, clients[0])
     try:
         wait_for(lambda: clients[1].post(CHAT, ASKED).status == 429, "the only place is taken, by another tenant")
     finally:

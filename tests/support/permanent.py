@@ -54,7 +54,12 @@ def permanent_classes() -> list[type[GatewayError]]:
 def refused_requests(stack: Stack) -> list[Case]:
     """Return requests that are wrong for good, one for each code but `NOT_MET`. The stack needs `REPLICA`."""
     narrow, small = stack.tenant(models=["other"]), stack.tenant(tokens_per_minute=200)
-    return [*_data_path(stack.tenant().key, small.key, narrow.key), *_control_plane(admin(stack.dsn))]
+    poor = {"authorization": f"Bearer {stack.tenant(budget_day_pico_usd=0).key}"}
+    return [
+        *_data_path(stack.tenant().key, small.key, narrow.key),
+        ("POST", CHAT, chat(), poor, 402, "budget_exceeded"),
+        *_control_plane(admin(stack.dsn)),
+    ]
 
 
 def admin(dsn: str) -> dict[str, str]:

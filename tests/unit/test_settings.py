@@ -127,7 +127,11 @@ def test_every_spelling_of_a_redis_address(monkeypatch: pytest.MonkeyPatch, url:
         ("PENSTOCK_IDLE_TIMEOUT_S", "soon", "PENSTOCK_IDLE_TIMEOUT_S must be a number"),
         ("PENSTOCK_REDIS_AWAY_POLICY", "open", "PENSTOCK_REDIS_AWAY_POLICY must be 'local', 'deny' or 'allow'"),
         ("PENSTOCK_LOG_LEVEL", "loud", "PENSTOCK_LOG_LEVEL must be 'debug', 'info', 'warning' or 'error'"),
-        ("PENSTOCK_REDIS_URL", "cache:6379", "PENSTOCK_REDIS_URL must start with redis://, rediss:// or unix://"),
+        (
+            "PENSTOCK_REDIS_URL",
+            "cache:6379",
+            "PENSTOCK_REDIS_URL must start with redis://, rediss://, unix://, redis+sentinel://",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(
