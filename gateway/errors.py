@@ -44,6 +44,16 @@ class GatewayError(Exception):
         return 400 <= self.status < 500 and self.status not in _TRANSIENT
 
 
+def reason_of(error: BaseException) -> str:
+    """Return why something failed, for logs and operators: a TimeoutError has no words of its own."""
+    if isinstance(error, GatewayError):
+        return error.message
+    words = str(error)
+    if words:
+        return f"{type(error).__name__}: {words}"
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+
+
 class InternalError(GatewayError):
     """A fault of the gateway itself; the details are in its log under the request id."""
 

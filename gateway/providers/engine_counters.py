@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.domain.config import EngineKind
 from gateway.domain.upstream import UpstreamRequest
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, reason_of
 from gateway.providers.dialect import request_headers
 from gateway.providers.http_client import HttpUpstream
 
@@ -63,7 +63,7 @@ async def read_counters(pool: PoolConfig, endpoint: str) -> EngineCounters:
         async with asyncio.timeout(SCRAPE_S_MAX):
             page = await _page(pool, endpoint)
     except (GatewayError, TimeoutError) as error:
-        raise NoCounters(f"its metrics cannot be read: {str(error) or 'no answer in time'}") from None
+        raise NoCounters(f"its metrics cannot be read: {reason_of(error)}") from None
     prompt, generation, started_s = (_value(page, name) for name in (names.prompt, names.generation, _STARTED))
     if prompt is None or generation is None:
         missing = names.prompt if prompt is None else names.generation

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from gateway.domain.config import PROVIDER_ADDRESS
-from gateway.errors import GatewayError, InvalidRequest, UpstreamFailed, UpstreamTimeout
+from gateway.errors import GatewayError, InvalidRequest, UpstreamFailed, UpstreamTimeout, reason_of
 from gateway.patience import Deadline
 from gateway.providers import litellm_answer as answers
 from gateway.providers.litellm_errors import ErrorAnswer, translated
@@ -75,7 +75,7 @@ class LitellmConnection:
         try:
             return await asyncio.to_thread(load_library)
         except Exception as error:  # whatever an import may raise: the pool cannot be served, the others can
-            _log.error("litellm_not_loaded", pool=self._pool.name, reason=f"{type(error).__name__}: {error}")
+            _log.error("litellm_not_loaded", pool=self._pool.name, reason=reason_of(error))
             return None
 
     async def _call(self, call: TranslatedCall, request: UpstreamRequest) -> UpstreamResponse:

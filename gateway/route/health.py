@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.domain.upstream import UpstreamRequest
-from gateway.errors import GatewayError, UpstreamStale
+from gateway.errors import GatewayError, UpstreamStale, reason_of
 
 if TYPE_CHECKING:
     from gateway.route.engine import Engine
@@ -53,7 +53,7 @@ async def _probe(engine: Engine, request: UpstreamRequest) -> tuple[bool, str]:
                 if size > PROBE_BYTES_MAX:
                     break
     except (GatewayError, TimeoutError) as error:
-        return False, str(error)
+        return False, reason_of(error)
     finally:
         response.abort()
     return response.status < 400, f"status {response.status}"

@@ -19,6 +19,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from gateway.errors import reason_of
 from gateway.storage.postgres import AWAY_ERRORS, borrowed
 from gateway.units import PICO_USD_PER_USD
 
@@ -100,7 +101,7 @@ class BillingSeries(Collector):
             except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
                 if not self._away:
                     self._away = True
-                    _log.warning("billing_not_read", reason=f"{type(error).__name__}: {error}")
+                    _log.warning("billing_not_read", reason=reason_of(error))
             else:
                 self._away = False
             await asyncio.sleep(self._every_s)

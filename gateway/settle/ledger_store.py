@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 import structlog
 
+from gateway.errors import reason_of
 from gateway.patience import Deadline
 from gateway.settle.records import INSERT_BOTH, INSERT_CLOSE, INSERT_OPEN, CloseRecord, OpenRecord
 from gateway.storage.postgres import AWAY_ERRORS, borrowed
@@ -84,7 +85,7 @@ class LedgerStore:
             if _is_about_content(error):
                 raise RecordRefused(str(error)) from error
             self._failed(error)
-            raise NotCommitted(f"{type(error).__name__}: {error}") from error
+            raise NotCommitted(reason_of(error)) from error
         self._answered(started_s)
         self._metrics.ledger_commit.observe(self.answer_s)
         self._metrics.ledger_records.labels("open").inc(len(group.opens))
@@ -98,7 +99,7 @@ class LedgerStore:
                 await connection.execute("SELECT 1")
         except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
             self._failed(error)
-            raise NotCommitted(f"{type(error).__name__}: {error}") from error
+            raise NotCommitted(reason_of(error)) from error
         self._answered(started_s)
 
     async def write(self, group: Group, seconds: float) -> None:
@@ -147,7 +148,7 @@ class LedgerStore:
         self._metrics.ledger_failures.inc()
         if not self.away:
             self.away = True
-            _log.warning("ledger_postgres_away", reason=f"{type(error).__name__}: {error}")
+            _log.warning("ledger_postgres_away", reason=reason_of(error))
 
 
 async def _insert_rows(connection: PoolProxy, group: Group) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import asyncpg
 import structlog
 
+from gateway.errors import reason_of
 from gateway.patience import Deadline
 from gateway.storage.dsn import asyncpg_dsn
 from gateway.storage.postgres import AWAY_ERRORS
@@ -62,10 +63,8 @@ class ChangeListener:
         while True:
             try:
                 await self._listen()
-            except AWAY_ERRORS as error:
-                self._set_trusted(trusted=False, reason=type(error).__name__)
-            except asyncpg.PostgresError as error:
-                self._set_trusted(trusted=False, reason=str(error))
+            except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
+                self._set_trusted(trusted=False, reason=reason_of(error))
             await asyncio.sleep(_RECONNECT_S)
 
     async def _listen(self) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import asyncpg
 import structlog
 
+from gateway.errors import reason_of
 from gateway.patience import Deadline
 from gateway.storage.dsn import asyncpg_dsn
 from gateway.storage.postgres import AWAY_ERRORS
@@ -138,7 +139,7 @@ class Leadership:
             try:
                 await self._stand()
             except (asyncpg.PostgresError, *AWAY_ERRORS) as error:
-                self._say(f"{type(error).__name__}: {error}")
+                self._say(reason_of(error))
             await self._pause()
 
     async def _stand(self) -> None:
@@ -181,7 +182,7 @@ class Leadership:
                 async with Deadline(duty.run_s_max):
                     await duty.run(term)
             except Exception as error:
-                failure = f"{type(error).__name__}: {error}"
+                failure = reason_of(error)
                 if failure != trouble:
                     expected = isinstance(error, (asyncpg.PostgresError, *AWAY_ERRORS))
                     _log.warning("duty_failed", duty=duty.name, reason=failure, exc_info=not expected)

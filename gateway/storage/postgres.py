@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import asyncpg
 import structlog
 
-from gateway.errors import StorageUnavailable
+from gateway.errors import StorageUnavailable, reason_of
 from gateway.patience import Deadline
 from gateway.storage.dsn import asyncpg_dsn, redacted
 
@@ -99,7 +99,7 @@ async def open_pool(dsn: str, *, pooled: bool, wait_s: float) -> Pool:
                 reset=_leave_as_it_is,
             )
         except AWAY_ERRORS as error:
-            reason = str(error) or "no answer in time"  # a TimeoutError has no words of its own
+            reason = reason_of(error)
             if asyncio.get_running_loop().time() >= deadline_s:
                 raise StorageUnavailable(f"Postgres at {redacted(dsn)} does not answer: {reason}") from error
             if not told:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import RedisError
 
+from gateway.errors import reason_of
 from gateway.patience import Deadline
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ async def evicts_nothing(client: Redis, *, name: str = "", in_cluster: bool = Fa
             info = await client.info()
     except (RedisError, OSError, TimeoutError) as error:
         advice = "see that Redis answers, and that its user may run INFO"
-        _log.warning("redis_unchecked", reason=f"{type(error).__name__}: {error}", advice=advice, **which)
+        _log.warning("redis_unchecked", reason=reason_of(error), advice=advice, **which)
         return None
     version = re.match(r"(\d+)\.(\d+)", str(info.get("redis_version", "")))
     if version and (int(version[1]), int(version[2])) < VERSION_MIN:

@@ -93,6 +93,8 @@ def test_who_has_waited_for_a_frozen_postgres_once_does_not_wait_for_it_again(
             assert time.monotonic() - began_s < HOLD_S, "none of them held"
             assert [answer.status for answer in answers] == [200, 200, 200]
         wait_for(lambda: gateway.metrics()["penstock_ledger_pending_events"] == 0, "the records are written")
+        reasons = {line["reason"] for line in gateway.log_lines() if line["event"] == "ledger_postgres_away"}
+        assert reasons == ({"no answer in time"} if key_cache_ttl_s > HOLD_S else set())
 
 
 def test_a_revocation_counts_once_changes_are_heard_again(
