@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 from redis.exceptions import RedisError
 
-from gateway.admit.script_call import REASON_CHARS_MAX, Refusal, ScriptCall, ScriptFailed
+from gateway.admit.script_call import REASON_CHARS_MAX, Refusal, ScriptCall, ScriptFailed, meaning_of
 from gateway.errors import LimiterUnavailable
 from gateway.patience import Alarm, Deadline
 from gateway.storage.redis_link import RedisLink, open_link
@@ -207,7 +207,7 @@ class RedisBatch:
         if refusal is Refusal.ELSEWHERE:
             self._owner.elsewhere(call, text)
         elif refusal is Refusal.UNABLE:
-            self._owner.away(f"it refuses: {text[:REASON_CHARS_MAX]}")
+            self._owner.away(f"it refuses: {meaning_of(text)}")
             call.fail(LimiterUnavailable("Redis refuses to run scripts"))
             for channel in self._channels:  # to a primary that was, while its name may lead to another one by now
                 channel.outworn = True

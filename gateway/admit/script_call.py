@@ -21,6 +21,9 @@ _UNABLE = re.compile(
 )
 """What Redis says when it can run no script, or none that writes. Before version 7 the word stands inside the text."""
 
+_WRAPPING = re.compile(r"^ERR Error running script \(call to \w+\):? (?:@\w+: ?\d+: )+-?| script: \w+, on @\w+:\d+\.?$")
+"""What Redis puts before the error of a command in a script, in version 7 after it: it tells operators nothing."""
+
 _ELSEWHERE = ("MOVED ", "ASK ", "TRYAGAIN ", "CLUSTERDOWN Hash slot not served")
 REASON_CHARS_MAX = 200
 
@@ -41,6 +44,11 @@ class Refusal(Enum):
         if text.startswith(_ELSEWHERE):
             return cls.ELSEWHERE
         return cls.UNABLE if _UNABLE.search(text) else cls.FAILED
+
+
+def meaning_of(text: str) -> str:
+    """Return an error of Redis as the command in the script had it, such as `READONLY You can't write …`, bounded."""
+    return _WRAPPING.sub("", text)[:REASON_CHARS_MAX]
 
 
 class ScriptFailed(LimiterUnavailable):
