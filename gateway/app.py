@@ -98,6 +98,7 @@ class Gateway:
                     self.store.redis,
                     Spending(resources.pool),
                     lambda: max(self.books.ledger.lag_s(), resources.spool.age_s()),
+                    self.store.reservation_ttl_s,
                 ),
                 self.prices,
                 away_policy=settings.redis_away_policy,

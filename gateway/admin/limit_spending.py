@@ -34,7 +34,7 @@ async def with_spending(db: Database, rules: Sequence[LimitRule], now: dt.dateti
     spent: dict[BudgetKey, str] = {}
     for start in range(0, len(wanted), BUDGETS_MAX):
         part = wanted[start : start + BUDGETS_MAX]
-        spent |= zip(part, map(format_usd, await sum_up(db, part)), strict=True)
+        spent |= zip(part, (format_usd(each.total) for each in await sum_up(db, part)), strict=True)
     return [
         LimitRuleSpent(
             **asdict(rule),

@@ -30,7 +30,7 @@ class BucketStore:
         self.redis = redis
         self._reserve = Script.load("reserve")
         self._settle = Script.load("settle")
-        self._reservation_ttl_s = reservation_ttl_s
+        self.reservation_ttl_s = reservation_ttl_s
         self._ttl_ms = int(reservation_ttl_s * 1000)
         self.leases = Leases(redis)
         metrics.leases_held.set_function(lambda: len(self.leases))
@@ -114,7 +114,7 @@ class BucketStore:
         if limits.terms_json is not None:
             arguments += (claim.event_id, len(limits.lease_keys), cost)
             self.leases.free(claim)
-        self.redis.send_soon(self._settle, arguments, self._reservation_ttl_s)
+        self.redis.send_soon(self._settle, arguments, self.reservation_ttl_s)
 
 
 def _refused(claim: Claim, answer: list[int]) -> Answer:

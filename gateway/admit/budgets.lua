@@ -1,11 +1,15 @@
 -- What the scripts share that know of budgets: this file is put before them. Money is in integer nano-USD.
 --
--- A budget is a hash {spent, reserved, mended}: what settled requests cost, what those in flight may cost at most, and
--- how often it was corrected. It is missing until it has been summed up. Beside it, a sorted set has what each request
--- in flight holds of it, "event amount", by the time in milliseconds at which it lapses.
+-- A budget is a hash {spent, reserved, mended, rebuilt}: what settled requests cost, what those in flight may cost at
+-- most, and how often it was corrected. It is missing until it has been summed up. Beside it, a sorted set has what each
+-- request in flight holds of it, "event amount", by the time in milliseconds at which it lapses. What requests held that
+-- were open when it was summed up is one hold, "rebuilt amount", whose amount the hash has, too.
 
 -- At most so many lapsed reservations are cleared away by one call.
 local LAPSED_MAX = 1000
+
+-- Who holds what was open when a budget was summed up: no event's id.
+local REBUILT = 'rebuilt'
 
 local function write(key, spent, reserved)
   redis.call('HSET', key, 'spent', string.format('%.0f', spent), 'reserved', string.format('%.0f', reserved))

@@ -10,24 +10,24 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, Any, Protocol
-from uuid import UUID
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 import structlog
 
-from gateway.admit.budget import nano_usd
+from gateway.admit.budget import NANO_USD_MAX, BudgetState, nano_usd
+from gateway.admit.budget_counters import BATCH, BudgetCounters
+from gateway.admit.budget_differences import Differences
 from gateway.admit.policy import redis_keys
-from gateway.admit.script import Script
 from gateway.errors import BudgetUnknown, LimiterUnavailable, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from uuid import UUID
 
+    from gateway.admit.budget_counters import Correction, Reading
     from gateway.admit.claim import Claim
     from gateway.admit.leases import Redis
-    from gateway.domain.budget import BudgetKey
-    from gateway.units import PicoUsd
+    from gateway.domain.budget import BudgetKey, Spent
 
 ANSWER_S_MAX = 2.0
 """How long a request waits for its budgets to be summed up."""
@@ -41,10 +41,13 @@ ASKING_MAX = 1_000
 AWAY_S = 1.0
 """After the ledger could not be asked, nobody asks it again for so long."""
 
-KEPT_S = 86_400
-"""How long after its period's end a counter is kept, for what settles late."""
-
 RESYNC_S = 60.0
+SOON_S = 2.0
+"""How soon a budget is compared that was begun while requests ran; then after twice that, up to RESYNC_S."""
+
+REBUILT_MAX = 1_000
+"""Budgets that are compared so soon, BATCH at a time; others take their turn with all."""
+
 USED_S = 300.0
 """Budgets that were used within it are compared."""
 
@@ -52,21 +55,16 @@ READINGS = 3
 PAUSE_S = 1.0
 """Between reading Redis and asking the ledger: what has happened in Redis must have reached the ledger by then."""
 
-BATCH = 100
 BUDGETS_MAX = 20_000
 
-HELD_MAX = 1_000
-"""Of so many requests that hold a budget which is counted too high the ledger is asked whether they are dead."""
-
-_NONE: Mapping[BudgetKey, Any] = {}
 _log = structlog.get_logger("penstock.admit")
 
 
 class Spending(Protocol):
     """What the ledger knows."""
 
-    async def spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
-        """Return what is spent of each budget: events and adjustments, and the most that open requests may cost.
+    async def spent(self, budgets: Sequence[BudgetKey]) -> list[Spent]:
+        """Return what is spent of each budget, events and adjustments, and the most that open requests may cost.
 
         Raises Unavailable when the ledger cannot be asked.
         """
@@ -78,20 +76,25 @@ class Spending(Protocol):
 
 
 class BudgetBook:
-    """What this replica knows of budgets. `told` is what Redis, or the ledger, said last."""
+    """What this replica knows of budgets. `told` is what Redis, or the ledger, said last.
 
-    def __init__(self, redis: Redis, spending: Spending, ledger_lag_s: Callable[[], float]) -> None:
-        self._redis = redis
+    After `reservation_ttl_s` no request runs on that was admitted before.
+    """
+
+    def __init__(
+        self, redis: Redis, spending: Spending, ledger_lag_s: Callable[[], float], reservation_ttl_s: float
+    ) -> None:
+        self._counters = BudgetCounters(redis, reservation_ttl_s)
         self._spending = spending
         self._ledger_lag_s = ledger_lag_s
-        self._begin = Script.load("begin_budgets")
-        self._mend = Script.load("mend_budgets")
-        self._held = Script.load("held_budgets")
         self._asking: dict[BudgetKey, asyncio.Task[None]] = {}
         self._away_until_s = 0.0
         self._told: dict[str, int] = {}
         self._used: dict[str, tuple[BudgetKey, float]] = {}
         self._soon = asyncio.Event()
+        self._rebuilt: dict[BudgetKey, None] = {}
+        """Budgets that requests hold which ran already when they were begun."""
+        self._begun = asyncio.Event()
 
     def note(self, claim: Claim, totals: Iterable[int]) -> None:
         """Redis has granted a claim; `totals` are spent and reserved of each of its budgets, in nano-USD."""
@@ -139,7 +142,13 @@ class BudgetBook:
             raise _unknown()
 
     async def run(self) -> None:
-        """Compare with the ledger every RESYNC_S, and soon after Redis has missed something."""
+        """Compare with the ledger until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._compare_used(), name="compare budgets")
+            tasks.create_task(self._compare_begun(), name="compare begun budgets")
+
+    async def _compare_used(self) -> None:
+        """Compare what was used every RESYNC_S, and soon after Redis has missed something."""
         while True:
             try:
                 async with asyncio.timeout(RESYNC_S * random.uniform(0.9, 1.1)):  # noqa: S311 - replicas take turns
@@ -149,45 +158,49 @@ class BudgetBook:
             self._soon.clear()
             await self.resync()
 
-    async def resync(self) -> int:
-        """Correct the counters that this replica has used of late; returns how many.
+    async def _compare_begun(self) -> None:
+        """Compare what was begun while requests ran, soon and ever less often: only the ledger knows their end."""
+        while True:
+            await self._begun.wait()
+            self._begun.clear()
+            wait_s = SOON_S
+            while self._rebuilt and wait_s < RESYNC_S and not self._begun.is_set():
+                await asyncio.sleep(wait_s)
+                await self.resync(list(self._rebuilt)[:BATCH])
+                wait_s *= 2
 
-        What is corrected is only what traffic cannot explain. Redis is read before and after the ledger is asked: when
-        the sum lies between the two readings, nothing is amiss, else it lacks the difference to the nearer one. Of
-        READINGS in a row, the smallest difference counts, and only when all point the same way. A replica whose own
-        events have yet to reach the ledger compares nothing. What is reserved for requests that run is not taken away,
-        but for what a replica held that died, once the ledger has its end.
+    async def resync(self, only: Sequence[BudgetKey] = ()) -> int:
+        """Correct the counters that this replica has used of late, or only these; returns how many.
+
+        What is corrected is only what traffic cannot explain, and what has ended of what a budget was begun with:
+        READINGS rounds, see `Differences`. A replica whose own events have yet to reach the ledger compares nothing.
+        What is reserved for requests that run is not taken away, but for what a replica held that died, once the
+        ledger has its end.
         """
         now_s = time.monotonic()
         self._used = {key: used for key, used in self._used.items() if now_s - used[1] <= USED_S}
-        budgets = [budget for budget, _ in self._used.values()]
-        differences: list[dict[BudgetKey, int]] = []
-        first: dict[BudgetKey, int] = {}
+        budgets = list(only) or [budget for budget, _ in self._used.values()]
+        differences = Differences()
         try:
             for _ in range(READINGS if budgets else 0):
                 before = await self._read(budgets)
-                first = first or {budget: seen[1] for budget, seen in before.items()}
                 await asyncio.sleep(PAUSE_S)
                 if self._ledger_lag_s() > PAUSE_S / 2:
                     return 0
                 budgets = [budget for budget in budgets if budget in before]
                 sums = await self._sums(budgets)
-                after = await self._read(budgets)
-                differences.append({each: _beyond(sums[each], before[each][0], after[each][0]) for each in after})
-            corrections = {
-                budget: (smallest, first[budget])
-                for budget in budgets
-                if (smallest := _agreed([each.get(budget, 0) for each in differences]))
-            }
-            vain = await self._in_vain([each for each, (smallest, _) in corrections.items() if smallest < 0])
-            mended = await self._read(list(corrections), corrections, vain)
+                differences.add(before, sums, await self._read(budgets))
+            vain = await self._in_vain([each for each, nano in differences.wrong().items() if nano < 0])
+            corrections = differences.corrections(vain)
+            mended = await self._read(list(corrections), corrections)
         except (Unavailable, TimeoutError) as error:
             _log.info("budgets_not_compared", reason=type(error).__name__)
             return 0
-        corrected = [each for each, (_, times) in mended.items() if times > corrections[each][1]]
+        corrected = [each for each, seen in mended.items() if seen.mended > corrections[each].mended]
         for each in corrected:
-            nano = corrections[each][0]
-            _log.warning("budget_corrected", subject=each.subject_id.hex, period=each.period.value, nano_usd=nano)
+            nano = corrections[each].nano_usd
+            if nano:
+                _log.warning("budget_corrected", subject=each.subject_id.hex, period=each.period.value, nano_usd=nano)
         return len(corrected)
 
     # --- asking
@@ -205,57 +218,51 @@ class BudgetBook:
         except (Unavailable, TimeoutError):
             self._away_until_s = time.monotonic() + AWAY_S
             raise
-        for budget, total in sums.items():
-            self._tell(redis_keys(budget)[0], total)
-        if not self._redis.available:
+        for budget, state in sums.items():
+            self._tell(redis_keys(budget)[0], state.spent + state.reserved)
+        if not self._counters.available:
             return
-        for batch in _batches(budgets):
-            begun = [(sums[each], int((each.period_end.timestamp() + KEPT_S) * 1000)) for each in batch]
-            try:
-                await self._call(self._begin, [redis_keys(each)[0] for each in batch], begun)
-            except LimiterUnavailable:
-                return  # whoever asks again will see
+        try:
+            await self._counters.begin(sums)
+        except LimiterUnavailable:
+            return  # whoever asks again will see
+        for budget, state in sums.items():
+            self._watch(budget, state.reserved)
+        if any(state.reserved for state in sums.values()):
+            self._begun.set()
 
-    async def _sums(self, budgets: Sequence[BudgetKey]) -> dict[BudgetKey, int]:
-        sums: dict[BudgetKey, int] = {}
+    async def _sums(self, budgets: Sequence[BudgetKey]) -> dict[BudgetKey, BudgetState]:
+        sums: dict[BudgetKey, BudgetState] = {}
         for start in range(0, len(budgets), BATCH):
             batch = budgets[start : start + BATCH]
             async with asyncio.timeout(SUM_S_MAX):
                 amounts = await self._spending.spent(batch)
-            sums.update(zip(batch, map(nano_usd, amounts), strict=True))
+            sums.update(zip(batch, map(_nano, amounts), strict=True))
         return sums
 
     async def _read(
-        self,
-        budgets: Sequence[BudgetKey],
-        corrections: Mapping[BudgetKey, tuple[int, int]] = _NONE,
-        vain: Mapping[BudgetKey, list[str]] = _NONE,
-    ) -> dict[BudgetKey, tuple[int, int]]:
-        """Return spent and reserved, and how often it was corrected, of those budgets that Redis has."""
-        seen: dict[BudgetKey, tuple[int, int]] = {}
-        for batch in _batches(budgets):
-            wanted = [(*corrections.get(each, (0, 0)), vain.get(each, [])) for each in batch]
-            answer = await self._call(self._mend, [key for each in batch for key in redis_keys(each)], wanted)
-            for budget, spent, reserved, mended in zip(batch, answer[::3], answer[1::3], answer[2::3], strict=True):
-                if mended >= 0:
-                    seen[budget] = (spent + reserved, mended)
-                    self._tell(redis_keys(budget)[0], spent + reserved)
+        self, budgets: Sequence[BudgetKey], corrections: Mapping[BudgetKey, Correction] | None = None
+    ) -> dict[BudgetKey, Reading]:
+        """Correct, and return those budgets that Redis has."""
+        seen = await self._counters.read(budgets, corrections or {})
+        for budget in budgets:
+            reading = seen.get(budget)
+            self._watch(budget, reading.rebuilt if reading else 0)
+            if reading:
+                self._tell(redis_keys(budget)[0], reading.total)
         return seen
 
     async def _in_vain(self, budgets: Sequence[BudgetKey]) -> dict[BudgetKey, list[str]]:
         """Return what is held of budgets by requests whose replica died, as Redis has it: "event amount"."""
-        vain: dict[BudgetKey, list[str]] = {}
-        for batch in _batches(budgets):
-            answer = await self._call(self._held, [redis_keys(each)[1] for each in batch], HELD_MAX)
-            held = [{UUID(member.split()[0].decode()): member.decode() for member in each} for each in answer]
-            async with asyncio.timeout(SUM_S_MAX):
-                reaped = await self._spending.reaped([event for each in held for event in each])
-            for budget, each in zip(batch, held, strict=True):
-                vain[budget] = [each[event] for event in each.keys() & reaped]
-        return vain
+        held = await self._counters.held(budgets)
+        async with asyncio.timeout(SUM_S_MAX):
+            reaped = await self._spending.reaped([event for each in held.values() for event in each])
+        return {budget: [each[event] for event in each.keys() & reaped] for budget, each in held.items()}
 
-    async def _call(self, script: Script, keys: Sequence[str], argument: object) -> Any:
-        return await self._redis.call(script, (len(keys), *keys, msgspec.json.encode(argument)))
+    def _watch(self, budget: BudgetKey, rebuilt: int) -> None:
+        self._rebuilt.pop(budget, None)
+        if rebuilt and len(self._rebuilt) < REBUILT_MAX:
+            self._rebuilt[budget] = None  # as the last, so that all have their turn
 
     def _tell(self, key: str, total: int) -> None:
         self._told[key] = total
@@ -263,27 +270,9 @@ class BudgetBook:
             del self._told[next(iter(self._told))]
 
 
-def _batches(budgets: Sequence[BudgetKey]) -> list[list[BudgetKey]]:
-    """Part budgets into calls of at most BATCH, each for one organization: its keys are on one slot."""
-    by_organization: dict[object, list[BudgetKey]] = {}
-    for budget in budgets:
-        by_organization.setdefault(budget.organization_id, []).append(budget)
-    return [each[start : start + BATCH] for each in by_organization.values() for start in range(0, len(each), BATCH)]
-
-
-def _beyond(total: int, before: int, after: int) -> int:
-    """Return by how much `total` lies outside of two readings: what is to be added to them."""
-    low, high = min(before, after), max(before, after)
-    return min(total - low, 0) or max(total - high, 0)
-
-
-def _agreed(differences: Sequence[int]) -> int:
-    """Return the smallest difference, 0 unless all point the same way."""
-    if all(each > 0 for each in differences):
-        return min(differences, default=0)
-    if all(each < 0 for each in differences):
-        return max(differences, default=0)
-    return 0
+def _nano(spent: Spent) -> BudgetState:
+    closed = nano_usd(spent.closed)
+    return BudgetState(closed, min(nano_usd(spent.open), NANO_USD_MAX - closed))
 
 
 def _unknown() -> BudgetUnknown:

@@ -11,7 +11,7 @@ _SHARED = {
     "settle": ("buckets", "budgets"),
     "renew": ("buckets",),
     "probe": ("buckets",),
-    "begin_budgets": ("budgets",),
+    "begin_budgets": ("buckets", "budgets"),
     "mend_budgets": ("buckets", "budgets"),
     "held_budgets": (),
     "share_experience": (),

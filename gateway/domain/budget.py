@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.domain.principal import BudgetPeriod
+from gateway.units import PicoUsd
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -37,3 +38,15 @@ class BudgetKey:
         if self.period is BudgetPeriod.WEEK:
             return self.period_start + dt.timedelta(days=7)
         return (self.period_start.replace(day=1) + dt.timedelta(days=32)).replace(day=1)
+
+
+class Spent(NamedTuple):
+    """What the requests of a budget's period have cost, and what those that are still open may cost at most."""
+
+    closed: PicoUsd
+    open: PicoUsd
+
+    @property
+    def total(self) -> PicoUsd:
+        """Both."""
+        return PicoUsd(self.closed + self.open)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
+from gateway.domain.budget import Spent
 from gateway.domain.principal import TENANT_LEVELS
 from gateway.errors import BudgetUnknown
 from gateway.settle.sums import TAIL
@@ -55,15 +56,15 @@ SELECT (SELECT coalesce(sum(d.cost_pico_usd), 0) FROM usage_day d
          WHERE t.organization_id = b.organization_id AND t.opened_at >= b.since AND t.opened_at < b.until
            AND CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN t.team_id = b.subject_id
                    WHEN 'user' THEN t.user_id = b.subject_id WHEN 'key' THEN t.key_id = b.subject_id END
-           AND (b.model IS NULL OR t.model = b.model))
-     + (SELECT coalesce(sum(o.estimate_cost_pico_usd), 0) FROM usage_open o
+           AND (b.model IS NULL OR t.model = b.model)) AS closed,
+       (SELECT coalesce(sum(o.estimate_cost_pico_usd), 0) FROM usage_open o
          WHERE o.organization_id = b.organization_id AND o.deadline_at > now() - make_interval(secs => $9)
            AND o.opened_at >= $10 AND o.opened_at < $8 AND o.opened_at >= b.since AND o.opened_at < b.until
            AND CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN o.team_id = b.subject_id
                    WHEN 'user' THEN o.user_id = b.subject_id WHEN 'key' THEN o.key_id = b.subject_id END
            AND (b.model IS NULL OR o.model = b.model)
            AND NOT EXISTS (SELECT FROM usage_event e WHERE e.event_id = o.event_id AND e.opened_at = o.opened_at
-                              AND e.opened_at >= $10 AND e.opened_at < $8 OFFSET 0)) AS spent
+                              AND e.opened_at >= $10 AND e.opened_at < $8 OFFSET 0)) AS open
   FROM budget b ORDER BY b.position
 """  # noqa: S608 - a constant of the neighbouring module
 
@@ -76,7 +77,7 @@ class Spending:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
+    async def spent(self, budgets: Sequence[BudgetKey]) -> list[Spent]:
         """Return for each budget what its period's requests have cost, and what those in flight may cost at most.
 
         Exact to the pico-USD: events with their adjustments, by the time at which the request was opened.
@@ -84,7 +85,7 @@ class Spending:
         Raises:
             BudgetUnknown: Postgres did not answer within SPENT_S_MAX.
         """
-        spent: list[PicoUsd] = []
+        spent: list[Spent] = []
         for start in range(0, len(budgets), BUDGETS_MAX):
             spent += await self._spent(budgets[start : start + BUDGETS_MAX])
         return spent
@@ -105,7 +106,7 @@ class Spending:
             raise BudgetUnknown("which requests have died cannot be told now", retry_after_s=1.0) from error
         return {UUID(int=row["event_id"].int) for row in rows}
 
-    async def _spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
+    async def _spent(self, budgets: Sequence[BudgetKey]) -> list[Spent]:
         try:
             async with borrowed(self._pool, SPENT_S_MAX) as connection:
                 return await sum_up(connection, budgets)
@@ -113,7 +114,7 @@ class Spending:
             raise BudgetUnknown("what was spent of a budget cannot be summed up now", retry_after_s=1.0) from error
 
 
-async def sum_up(connection: Connection | PoolProxy, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
+async def sum_up(connection: Connection | PoolProxy, budgets: Sequence[BudgetKey]) -> list[Spent]:
     """Do as `Spending.spent` does for 1 to BUDGETS_MAX budgets. Raises what asyncpg raises."""
     assert all(budget.level in TENANT_LEVELS for budget in budgets), "budgets are tenants'"
     columns = (
@@ -129,4 +130,4 @@ async def sum_up(connection: Connection | PoolProxy, budgets: Sequence[BudgetKey
     since, until = min(columns[4]), min(max(columns[5]), now + CLOCKS_APART_MAX)
     opened_since = max(since, now - OPEN_AGE_MAX)
     rows = await connection.fetch(_SPENT, *columns, since, until, OVERDUE_S_MAX, opened_since)
-    return [PicoUsd(int(row["spent"])) for row in rows]
+    return [Spent(PicoUsd(int(row["closed"])), PicoUsd(int(row["open"]))) for row in rows]

@@ -11,8 +11,9 @@ import pytest
 import redis as sync_redis
 
 from gateway.admit import budgets
+from gateway.domain.budget import Spent
 from gateway.domain.usage import NO_USAGE
-from gateway.errors import BudgetExceeded
+from gateway.errors import BudgetExceeded, LimitExceeded
 from gateway.units import PicoUsd, new_event_id
 from tests.support.limiter import Limiter, limiter
 from tests.support.limits import budget, model, principal
@@ -112,6 +113,79 @@ async def test_what_a_replica_that_died_held_is_let_go_once_the_ledger_has_its_e
     assert [await replica.book.resync() for replica in replicas] == [0, 0]
 
 
+async def begun(replicas: list[Limiter], redis: sync_redis.Redis, *, limit: int) -> tuple[Principal, str]:
+    """Have a budget of so many nano-USD begun, 20 of it spent and 500 open, and one request of COST granted."""
+    for replica in replicas:
+        replica.books.amount, replica.books.open = PicoUsd(20 * NANO), PicoUsd(500 * NANO)
+    caller = principal(budget(limit / 10**9))
+    await replicas[0].admitter.admit(caller, call(M))
+    key = replicas[0].admitter._applicable(caller, M).tenant.period_keys(new_event_id().int >> 80).redis[0]
+    assert redis.hmget(key, "spent", "reserved") == [b"20", b"600"]
+    return caller, key
+
+
+@pytest.mark.parametrize(
+    ("closed", "open_", "counted"),
+    [
+        pytest.param(20, 600, (20, 600), id="all of them run"),
+        pytest.param(50, 300, (50, 300), id="one has ended for less, another one runs"),
+        pytest.param(320, 300, (320, 300), id="one has ended at what it held"),
+        pytest.param(620, 300, (620, 300), id="one has ended for more"),
+        pytest.param(30, 100, (30, 100), id="all have ended"),
+        pytest.param(30, 40, (0, 100), id="what Redis knows one by one is not taken away"),
+    ],
+)
+async def test_what_a_budget_was_begun_with_is_held_until_the_ledger_has_its_end(
+    replicas: list[Limiter], redis: sync_redis.Redis, closed: int, open_: int, counted: tuple[int, int]
+) -> None:
+    _, key = await begun(replicas, redis, limit=10_000)
+    await replicas[1].admitter.admit(principal(budget(1)), call(M))
+    for replica in replicas:
+        replica.books.amount, replica.books.open = PicoUsd(closed * NANO), PicoUsd(open_ * NANO)
+        replica.book._used = replicas[0].book._used
+    await asyncio.gather(*(replica.book.resync() for replica in replicas))
+    assert redis.hmget(key, "spent", "reserved") == [b"%d" % each for each in counted]
+    assert [await replica.book.resync() for replica in replicas] == [0, 0]
+
+
+async def test_what_running_requests_hold_refuses_for_now_and_is_free_soon_after_their_end(
+    replicas: list[Limiter], redis: sync_redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "SOON_S", 0.01)
+    running = asyncio.ensure_future(replicas[0].admitter.run())
+    try:
+        caller, key = await begun(replicas, redis, limit=650)
+        for replica in replicas:
+            with pytest.raises(LimitExceeded, match="held by requests that run"):
+                await replica.admitter.admit(caller, call(M))
+        assert total(redis, key) <= 650
+        replicas[0].books.amount, replicas[0].books.open = PicoUsd(40 * NANO), PicoUsd(100 * NANO)
+        await wait_until(lambda: redis.hmget(key, "spent", "reserved") == [b"40", b"100"], "what has ended counts")
+        for replica in replicas:
+            await replica.admitter.admit(caller, call(M))
+        assert replicas[0].book._rebuilt == {}, "and nobody looks again before the next minute"
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_budget_that_is_begun_while_nothing_runs_is_not_looked_at_soon(replicas: list[Limiter]) -> None:
+    await replicas[0].admitter.admit(principal(budget(1)), call(M))
+    assert (replicas[0].book._rebuilt, replicas[0].book._begun.is_set()) == ({}, False)
+
+
+async def test_what_dead_requests_hold_is_told_apart_from_what_a_budget_was_begun_with(
+    replicas: list[Limiter], redis: sync_redis.Redis
+) -> None:
+    _, key = await begun(replicas, redis, limit=10_000)
+    held = cast("list[bytes]", redis.zrange(key.replace(":s:", ":h:"), 0, -1))
+    (own,) = (each for each in held if not each.startswith(b"rebuilt"))
+    replicas[0].books.dead = {UUID(own.split()[0].decode())}
+    replicas[0].books.amount = PicoUsd(27 * NANO)
+    assert await replicas[0].book.resync() == 1
+    assert redis.hmget(key, "spent", "reserved") == [b"27", b"500"]
+
+
 async def test_a_budget_that_only_refuses_is_compared_too(redis_url: str, redis: sync_redis.Redis) -> None:
     """Counted too high by whom nobody can ask any more, it would refuse a replica that never saw it grant anything."""
     async with limiter(redis_url, price=per_request(COST)) as fresh:
@@ -140,11 +214,11 @@ async def test_what_traffic_explains_is_left_alone(
     caller, key = await used(replicas)
     replica = replicas[0]
 
-    async def spent(asked: Sequence[BudgetKey]) -> list[PicoUsd]:
+    async def spent(asked: Sequence[BudgetKey]) -> list[Spent]:
         known_then = {"before": total(redis, key), "between": total(redis, key) + 100, "after": total(redis, key) + 300}
         for _ in range(3):
             await replicas[1].admitter.admit(caller, call(M))
-        return [PicoUsd(known_then[ledger] * NANO) for _ in asked]
+        return [Spent(PicoUsd(known_then[ledger] * NANO), PicoUsd(0)) for _ in asked]
 
     monkeypatch.setattr(replica.books, "spent", spent)
     assert await replica.book.resync() == 0
@@ -157,9 +231,9 @@ async def test_a_difference_that_comes_and_goes_is_left_alone(
     _, key = await used(replicas)
     sums = iter([150, 200, 150])
 
-    async def spent(asked: Sequence[BudgetKey]) -> list[PicoUsd]:
+    async def spent(asked: Sequence[BudgetKey]) -> list[Spent]:
         amount = next(sums)
-        return [PicoUsd(amount * NANO) for _ in asked]
+        return [Spent(PicoUsd(amount * NANO), PicoUsd(0)) for _ in asked]
 
     monkeypatch.setattr(replicas[0].books, "spent", spent)
     assert await replicas[0].book.resync() == 0

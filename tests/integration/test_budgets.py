@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import redis as sync_redis
 
-from gateway.admit import budgets
+from gateway.admit.budget_counters import KEPT_S
 from gateway.admit.policy import BUDGET_WAIT_MS, redis_keys
+from gateway.domain.budget import Spent
 from gateway.domain.principal import BudgetPeriod, Level
 from gateway.domain.usage import NO_USAGE
 from gateway.errors import BudgetExceeded, BudgetUnknown, GatewayError, LimitExceeded
@@ -192,7 +193,7 @@ async def test_a_period_is_that_in_which_a_request_was_opened(replicas: list[Lim
     assert yesterday.period_end == today
     assert state(redis, redis_keys(yesterday)[0]) == (10**6, 0)
     kept_ms = redis.pttl(redis_keys(yesterday)[0])
-    until_s = (today - dt.datetime.now(dt.UTC)).total_seconds() + budgets.KEPT_S
+    until_s = (today - dt.datetime.now(dt.UTC)).total_seconds() + KEPT_S
     assert kept_ms / 1000 == pytest.approx(until_s, abs=60)
 
 
@@ -230,10 +231,10 @@ async def test_a_request_that_is_cancelled_while_its_budget_is_summed_up_takes_n
     replica, caller = replicas[0], principal(budget(1), places(1))
     asking, answer = asyncio.Event(), asyncio.Event()
 
-    async def spent(budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
+    async def spent(budgets: Sequence[BudgetKey]) -> list[Spent]:
         asking.set()
         await answer.wait()
-        return [PicoUsd(0) for _ in budgets]
+        return [Spent(PicoUsd(0), PicoUsd(0)) for _ in budgets]
 
     monkeypatch.setattr(replica.books, "spent", spent)
     waiting = asyncio.ensure_future(replica.admitter.admit(caller, call(M)))

@@ -105,6 +105,29 @@ def test_a_budget_outlives_redis_and_holds_on_every_replica(stack: Stack) -> Non
     assert len(opened_events(stack.dsn, tenant)) == 1
 
 
+def test_what_running_requests_hold_is_no_spent_budget_after_redis_was_emptied(stack: Stack) -> None:
+    """402 ends an agent's work; and what the request did not use is back soon after its end, not after a minute."""
+    tenant = stack.tenant(budget_day_pico_usd=100 * OUTPUT_PICO, output_tokens_max=64)
+    clients = [gateway.http(tenant.key) for gateway in stack.gateways]
+    slow = {"output_tokens": 64, "tokens_per_second": 1, "ttft_ms": 1}
+    with clients[0].stream(CHAT, chat(stream=True, sim=slow)) as running:
+        assert running.status == 200
+        wait_for(lambda: opened_events(stack.dsn, tenant), "the request is in the ledger")
+        assert clients[1].post(CHAT, chat()).status == 429
+        with looking(stack.redis_url) as redis:
+            redis.flushall()
+        assert [client.post(CHAT, chat()).status for client in clients] == [429, 429]
+    all_closed(stack.dsn, tenant, 1)
+    codes: list[int] = []
+
+    def served() -> bool:
+        codes.append(clients[1].post(CHAT, chat(max_tokens=5)).status)
+        return codes[-1] == 200
+
+    wait_for(served, "what was not used is free")
+    assert set(codes[:-1]) <= {429}
+
+
 def test_a_budget_of_one_model_is_not_that_of_another(stack: Stack) -> None:
     tenant = stack.tenant()
     tenant.limit(Level.ORGANIZATION, model="other", budget_day_pico_usd=0)

@@ -73,7 +73,7 @@ async def test_each_level_and_model_has_its_own(pool: Pool, rolled_up: bool) -> 
         replace(budget(), period=BudgetPeriod.MONTH, period_start=TODAY - DAY): 47,
         replace(budget(), period_start=TODAY - DAY): 32,
     }
-    assert await Spending(pool).spent(list(wanted)) == list(wanted.values())
+    assert await Spending(pool).spent(list(wanted)) == [(spent, 0) for spent in wanted.values()]
     assert await Spending(pool).spent([]) == []
 
 
@@ -82,7 +82,7 @@ async def test_what_was_taken_back_is_not_spent(pool: Pool) -> None:
         event_id = await OWNER.event(connection, NOW, cost=10)
         await roll_up(pool)
         await OWNER.adjustment(connection, event_id, NOW, -4)
-    assert await Spending(pool).spent([budget()]) == [6]
+    assert await Spending(pool).spent([budget()]) == [(6, 0)]
 
 
 async def test_requests_in_flight_count_with_what_they_may_cost(pool: Pool) -> None:
@@ -90,9 +90,9 @@ async def test_requests_in_flight_count_with_what_they_may_cost(pool: Pool) -> N
         opened = await OWNER.opening(connection, NOW, cost=50)
         await OWNER.opening(connection, NOW, cost=50, model="big")
         await OWNER.opening(connection, TODAY - DAY / 2, cost=50)  # of another day, and long past its deadline
-        assert await Spending(pool).spent([budget(), budget(model="big")]) == [100, 50]
+        assert await Spending(pool).spent([budget(), budget(model="big")]) == [(0, 100), (0, 50)]
         await OWNER.event(connection, NOW, cost=3, event_id=opened)
-        assert await Spending(pool).spent([budget()]) == [53]
+        assert await Spending(pool).spent([budget()]) == [(3, 50)]
 
 
 async def test_what_was_closed_for_the_dead_is_told_apart(pool: Pool) -> None:

@@ -61,7 +61,7 @@ async def limiter(
     store = BucketStore(
         scripts_on(clients, timeout_s=timeout_s, metrics=metrics), reservation_ttl_s=600, metrics=metrics
     )
-    book = BudgetBook(store.redis, books, lambda: 0.0)
+    book = BudgetBook(store.redis, books, lambda: 0.0, store.reservation_ttl_s)
     admitter = Admitter(store, LocalBuckets(lambda: replicas), book, Prices(price), away_policy=policy, metrics=metrics)
     watching = asyncio.ensure_future(store.run())
     try:

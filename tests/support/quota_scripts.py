@@ -114,18 +114,45 @@ class Quotas:
             self.taken[event] = None
         return answer
 
-    def begin(self, spent: int) -> None:
+    def begin(self, spent: int, open_: int) -> None:
         """Begin all budgets that are not."""
-        self.budgets = [state or BudgetState(spent, 0) for state in self.budgets]
+        for index, state in enumerate(self.budgets):
+            if state is None:
+                self.budgets[index] = BudgetState(spent, open_)
+                self.holds[index] = {"rebuilt": (open_, self.now_ms + RESERVATION_MS)} if open_ else {}
+
+    def mend(self, delta: int, rebuilt_max: int, times: int) -> list[tuple[int, int, int]]:
+        """Correct all budgets; returns spent, reserved and what is rebuilt of each, -1 where it is not begun."""
+        self._lapse(None)
+        seen = []
+        for state, holds in zip(self.budgets, self.holds, strict=True):
+            if state is None:
+                seen.append((-1, -1, -1))
+                continue
+            rebuilt, lapse_ms = holds.get("rebuilt", (0, 0))
+            if not times:
+                left = min(rebuilt, rebuilt_max)
+                freed = min(rebuilt - left, state.reserved)
+                if left < rebuilt:
+                    del holds["rebuilt"]
+                    holds.update({"rebuilt": (left, lapse_ms)} if left else {})
+                state.spent = max(state.spent + freed + delta, 0)
+                state.reserved -= freed
+                rebuilt = left
+            seen.append((state.spent, state.reserved, rebuilt))
+        return seen
 
     def renew(self, events: Sequence[str]) -> None:
         """Renew the places of events."""
         for held in self.leases:
             held.update(dict.fromkeys(events, self.now_ms + LEASE_MS))
 
-    def _lapse(self, worst: int) -> None:
+    def _lapse(self, worst: int | None) -> None:
+        """Let lapse what cannot pay for `worst`; None: all."""
         for term, state, holds in zip(self.terms, self.budgets, self.holds, strict=True):
-            if state is None or not worst or state.spent + state.reserved + worst <= term.amount:
+            if state is None or worst == 0:
+                continue
+            if worst is not None and state.spent + state.reserved + worst <= term.amount:
                 continue
             for event in [each for each, (_, lapse_ms) in holds.items() if lapse_ms <= self.now_ms]:
                 held = min(holds.pop(event)[0], state.reserved)
@@ -141,13 +168,15 @@ class QuotaScripts:
         self._leases = [f"{prefix}:l:{number}" for number in range(len(reference.places))]
         self._budgets = [f"{prefix}:s:{number}" for number in range(len(reference.terms))]
         self._holds = [f"{prefix}:h:{number}" for number in range(len(reference.terms))]
-        pairs = zip(self._budgets, self._holds, strict=True)
-        self._keys = [f"{prefix}:b", *self._leases, *(key for pair in pairs for key in pair)]
+        self._pairs = [key for pair in zip(self._budgets, self._holds, strict=True) for key in pair]
+        self._keys = [f"{prefix}:b", *self._leases, *self._pairs]
         self._spec = msgspec.json.encode([[CAPACITY, REFILL_PER_S, 1, 0, 0, 0]])
         budgets = [(term.amount, int(term.stops)) for term in reference.terms]
         terms = [LEASE_MS, CONCURRENCY_WAIT_MS, BUDGET_WAIT_MS, reference.places, budgets]
         self._terms = msgspec.json.encode(terms)
-        self._scripts = {name: Script.load(name) for name in ("reserve", "settle", "renew", "begin_budgets")}
+        self._scripts = {
+            name: Script.load(name) for name in ("reserve", "settle", "renew", "begin_budgets", "mend_budgets")
+        }
 
     def reserve(self, event: str, requests: int, worst: int, least: int) -> list[int]:
         """Reserve."""
@@ -169,11 +198,18 @@ class QuotaScripts:
         arguments = (self._spec, usage, WITHDRAWAL_MS, event, len(self._leases), 0)
         return cast("int", self._run("settle", self._of(event), *arguments))
 
-    def begin(self, spent: int) -> None:
+    def begin(self, spent: int, open_: int) -> None:
         """Begin all budgets that are not."""
         if self._budgets:
-            sums = msgspec.json.encode([(spent, 10**13) for _ in self._budgets])
-            self._run("begin_budgets", self._budgets, sums)
+            sums = msgspec.json.encode([(spent, open_, 10**13) for _ in self._budgets])
+            self._run("begin_budgets", self._pairs, sums, RESERVATION_MS)
+
+    def mend(self, delta: int, rebuilt_max: int, times: int) -> list[tuple[int, int, int]]:
+        """Correct all budgets that were corrected `times` less; returns spent, reserved and rebuilt of each."""
+        corrected = [int(self._client.hget(key, "mended") or 0) for key in self._budgets]
+        told = msgspec.json.encode([(delta, each - times, [], rebuilt_max) for each in corrected])
+        answer = self._run("mend_budgets", self._pairs, told) if self._budgets else []
+        return [(answer[at], answer[at + 1], answer[at + 3]) for at in range(0, len(answer), 4)]
 
     def renew(self, events: Sequence[str]) -> None:
         """Renew the places of events."""

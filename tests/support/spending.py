@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.domain.budget import Spent
 from gateway.domain.config import Price
 from gateway.errors import BudgetUnknown
 from gateway.settle.price import EffectivePrice
@@ -21,20 +22,21 @@ NANO = 1_000
 
 
 class Books:
-    """Knows what was spent, the same of each budget; or is away."""
+    """Knows what was spent, the same of each budget, and what open requests may cost; or is away."""
 
     def __init__(self, amount: int = 0) -> None:
         self.amount = PicoUsd(amount)
+        self.open = PicoUsd(0)
         self.away = False
         self.asked: list[list[BudgetKey]] = []
         self.dead: set[UUID] = set()
 
-    async def spent(self, budgets: Sequence[BudgetKey]) -> list[PicoUsd]:
+    async def spent(self, budgets: Sequence[BudgetKey]) -> list[Spent]:
         """Answer."""
         self.asked.append(list(budgets))
         if self.away:
             raise BudgetUnknown("Postgres is away")
-        return [self.amount for _ in budgets]
+        return [Spent(self.amount, self.open) for _ in budgets]
 
     async def reaped(self, event_ids: Sequence[UUID]) -> set[UUID]:
         """Answer."""

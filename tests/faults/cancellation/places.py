@@ -8,6 +8,7 @@ ADMISSION = "admitter.admit("
 BEYOND = {
     "admit/admitter.py Admitter._insist": "of budgets that are begun, which tests of theirs cancel",
     "admit/admitter.py Admitter.run": "runs beside the requests",
+    "admit/budget_counters.py": "is asked by what runs beside the requests",
     "admit/budgets.py": "runs beside the requests, or has tests of its own",
     "admit/leases.py": "runs beside the requests",
     "admit/shared_experience.py": "runs beside the requests",

@@ -83,7 +83,7 @@ def make_desk(away_policy: AwayPolicy = "local", *, replicas: int = 1) -> Desk:
     metrics = Metrics()
     store, buckets = Store(metrics), LocalBuckets(lambda: replicas)
     books, prices = Books(), Prices()
-    budgets = BudgetBook(store.redis, books, lambda: 0.0)
+    budgets = BudgetBook(store.redis, books, lambda: 0.0, store.reservation_ttl_s)
     admitter = Admitter(store, buckets, budgets, prices, away_policy=away_policy, metrics=metrics)
     return Desk(store, buckets, metrics, books, prices, admitter)
 
