@@ -14,7 +14,7 @@ import hiredis
 from redis.exceptions import RedisError
 
 from gateway.admit.script_call import REASON_CHARS_MAX, Refusal, ScriptCall, ScriptFailed, meaning_of
-from gateway.errors import LimiterUnavailable
+from gateway.errors import LimiterUnavailable, reason_of
 from gateway.patience import Alarm, Deadline
 from gateway.storage.redis_link import RedisLink, open_link
 
@@ -254,7 +254,7 @@ class RedisBatch:
                 channel.link = await open_link(self._client, channel)
             reason = None
         except (RedisError, OSError, TimeoutError) as error:
-            reason = f"{type(error).__name__}: {error}"[:REASON_CHARS_MAX]
+            reason = reason_of(error)[:REASON_CHARS_MAX]
         finally:
             self._connecting = None
             if reason is None:

@@ -17,7 +17,7 @@ from redis.crc import key_slot
 
 from gateway.admit.redis_node import RedisNode
 from gateway.admit.redis_single import RedisSingle
-from gateway.errors import LimiterUnavailable
+from gateway.errors import LimiterUnavailable, reason_of
 from gateway.patience import Deadline
 from gateway.storage.redis_address import Setup
 from gateway.storage.redis_check import evicts_nothing
@@ -218,7 +218,7 @@ class RedisCluster:
                 async with Deadline(READ_S):
                     slots = await read_slots(client, place)
             except ASK_ERRORS as error:
-                reason = f"{type(error).__name__}: {error}"
+                reason = reason_of(error)
                 continue
             finally:
                 if known is None:
