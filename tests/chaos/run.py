@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from tests.chaos.plan import plan
 from tests.chaos.world import World, running_world
 from tests.support.command import Penstock
 from tests.support.guarantees import measured
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,6 +144,9 @@ def _loaded(
         assert not client.is_alive(), f"{client.name} does not end"
         if client.failure is not None:
             raise client.failure
+    wait_for(lambda: all(replica.serving for replica in world.replicas), "all replicas serve", CLIENT_END_S_MAX)
+    with ThreadPoolExecutor(len(clients)) as threads:
+        list(threads.map(Client.ask_once_more, clients))
     return [attempt for client in clients for attempt in client.attempts], conductor.happened
 
 
