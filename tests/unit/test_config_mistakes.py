@@ -174,7 +174,10 @@ def test_an_alias_bomb_is_bounded() -> None:
         (model("price: {input: 1e-3, output: 1}"), ["5:20: models.m.price.input: must be a plain decimal number"]),
         (model("price: {input: 0.0000001, output: 1}"), ["5:20: models.m.price.input: is finer than 0.000001 USD"]),
         (model("price: {input: -1, output: 1}"), ["5:20: models.m.price.input: must be a plain decimal number"]),
-        (model("price: {input: 1000001, output: 1}"), ["5:20: models.m.price.input: is too large: at most 1000000 USD"]),
+        (
+            model("price: {input: 1000001, output: 1}"),
+            ["5:20: models.m.price.input: is too large: at most 1000000 USD"],
+        ),
     ],
 )
 def test_mistakes_in_one_place(text: str, expected: list[str]) -> None:
