@@ -175,7 +175,7 @@ async def _stream(call: Call, response: UpstreamResponse, sink: Sink, meter: Met
             raise from_event(pump.failure)
         if pump.done or not data:
             break
-        if meter.completion_tokens >= meter.output_allowance and meter.overdrawn:
+        if meter.overdrawn:
             response.abort()  # before a slow reader is waited for: the engine must not go on meanwhile
             await sink.write(events + pump.cut_short())
             raise BudgetExceeded("the budget is used up; the answer was stopped where it was")
