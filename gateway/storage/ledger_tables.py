@@ -80,6 +80,7 @@ usage_open = Table(
         server_default=text("0"),
         comment="the most that the request was expected to cost",
     ),
+    Column("session", Text),
     Index("usage_open_organization_id_idx", "organization_id", "deadline_at"),
     Index("usage_open_ingested_at_idx", "ingested_at"),
     postgresql_partition_by="RANGE (opened_at)",

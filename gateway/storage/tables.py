@@ -6,6 +6,7 @@ row carries its organization, and composite foreign keys make a reference across
 
 from __future__ import annotations
 
+from gateway.storage.control_tables import audit_event, idempotency_record
 from gateway.storage.ledger_tables import (
     model_price,
     reaper_state,
@@ -35,6 +36,8 @@ __all__ = [
     "admin_credential",
     "api_key",
     "app_user",
+    "audit_event",
+    "idempotency_record",
     "limit_rule",
     "membership",
     "metadata",

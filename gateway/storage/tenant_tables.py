@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, CIDR, UUID
 
 from gateway.storage.table_parts import created_at, deleted_at, metadata, row_id
 
@@ -58,8 +58,23 @@ app_user = Table(
     Column("name", Text, nullable=False),
     created_at(),
     deleted_at(),
+    Column("role", Text, nullable=False, server_default=text("'member'")),
+    Column("role_source", Text, nullable=False, server_default=text("'manual'")),
+    Column("email", Text),
+    Column("oidc_issuer", Text),
+    Column("oidc_subject", Text),
     UniqueConstraint("organization_id", "id"),
     CheckConstraint("name <> '' AND length(name) <= 200", name="name"),
+    CheckConstraint("role IN ('member', 'organization_admin', 'platform_admin')", name="role"),
+    CheckConstraint("role_source IN ('manual', 'oidc')", name="role_source"),
+    CheckConstraint("(oidc_issuer IS NULL) = (oidc_subject IS NULL)", name="oidc"),
+    Index(
+        "app_user_oidc_idx",
+        "oidc_issuer",
+        "oidc_subject",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL AND oidc_subject IS NOT NULL"),
+    ),
     Index("app_user_name_idx", "organization_id", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
 )
 
@@ -71,9 +86,11 @@ membership = Table(
     Column("user_id", UUID, primary_key=True),
     Column("role", Text, nullable=False, server_default=text("'member'")),
     created_at(),
+    Column("source", Text, nullable=False, server_default=text("'manual'")),
     ForeignKeyConstraint(["organization_id", "team_id"], ["team.organization_id", "team.id"]),
     ForeignKeyConstraint(["organization_id", "user_id"], ["app_user.organization_id", "app_user.id"]),
     CheckConstraint("role IN ('member', 'team_admin')", name="role"),
+    CheckConstraint("source IN ('manual', 'oidc')", name="source"),
     Index("membership_user_id_idx", "user_id"),
 )
 
@@ -92,8 +109,16 @@ api_key = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
     created_at(),
+    Column("previous_secret_hmac", LargeBinary, comment="the secret before the last rotation"),
+    Column("previous_pepper_version", SmallInteger),
+    Column("previous_expires_at", DateTime(timezone=True), comment="until when the secret before counts, too"),
+    Column("rotated_at", DateTime(timezone=True)),
+    Column("addresses_allowed", ARRAY(CIDR), comment="from where it may be used; null: from anywhere"),
     UniqueConstraint("public_id"),
     UniqueConstraint("organization_id", "id"),
+    CheckConstraint(
+        "num_nulls(previous_secret_hmac, previous_pepper_version, previous_expires_at) IN (0, 3)", name="previous"
+    ),
     ForeignKeyConstraint(["organization_id", "team_id"], ["team.organization_id", "team.id"]),
     ForeignKeyConstraint(["organization_id", "user_id"], ["app_user.organization_id", "app_user.id"]),
     CheckConstraint("length(secret_hmac) = 32", name="secret_hmac"),
@@ -124,6 +149,7 @@ limit_rule = Table(
     Column("budget_week_pico_usd", Numeric(38, 0)),
     Column("budget_month_pico_usd", Numeric(38, 0)),
     Column("budget_stops_streams", Boolean, nullable=False, server_default=text("false")),
+    Column("budget_session_pico_usd", Numeric(38, 0)),
     UniqueConstraint("subject_id", "level", "model"),
     CheckConstraint("level IN ('organization', 'team', 'user', 'key')", name="level"),
     CheckConstraint(
@@ -136,6 +162,7 @@ limit_rule = Table(
         " AND budget_day_pico_usd >= 0 AND budget_week_pico_usd >= 0 AND budget_month_pico_usd >= 0",
         name="amounts",
     ),
+    CheckConstraint("budget_session_pico_usd >= 0", name="budget_session"),
     Index("limit_rule_organization_id_idx", "organization_id"),
 )
 
@@ -150,6 +177,18 @@ admin_credential = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
     created_at(),
+    Column("organization_id", UUID, ForeignKey("organization.id"), comment="null: the whole platform"),
+    Column("user_id", UUID, comment="may do what this user may; null: all of the organization"),
+    Column("source", Text, nullable=False, server_default=text("'manual'")),
     UniqueConstraint("public_id"),
+    ForeignKeyConstraint(
+        ["organization_id", "user_id"],
+        ["app_user.organization_id", "app_user.id"],
+        name="admin_credential_organization_id_user_id_fkey",
+    ),
     CheckConstraint("length(secret_hmac) = 32", name="secret_hmac"),
+    CheckConstraint("user_id IS NULL OR organization_id IS NOT NULL", name="reach"),
+    CheckConstraint("source IN ('manual', 'oidc')", name="source"),
+    Index("admin_credential_organization_id_idx", "organization_id"),
+    Index("admin_credential_user_id_idx", "user_id"),
 )
