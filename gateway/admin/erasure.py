@@ -27,7 +27,7 @@ _LEDGER = ("usage_event", "usage_adjustment", "usage_open")
 _SAYS_WHO = {
     "usage_event": "session = NULL, user_id = NULL WHERE (session IS NOT NULL OR user_id IS NOT NULL)",
     "usage_adjustment": "user_id = NULL WHERE user_id IS NOT NULL",
-    "usage_open": "user_id = NULL WHERE user_id IS NOT NULL",
+    "usage_open": "session = NULL, user_id = NULL WHERE (session IS NOT NULL OR user_id IS NOT NULL)",
 }
 _DAYS = r"""
 SELECT to_date(right(c.relname::text, 8), 'YYYYMMDD') AS day FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid

@@ -188,7 +188,7 @@ class Reaper:
             served_model=served,
             engine=used.engine or (UNKNOWN_ENGINE if used.begun else None),
             endpoint=opened.endpoint or "unknown",
-            session=used.session,
+            session=used.session or opened.session,
             streamed=bool(opened.streamed),
             attempts=used.attempts,
             prompt_tokens=usage.prompt,

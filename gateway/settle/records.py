@@ -31,6 +31,7 @@ class OpenRecord(NamedTuple):
     endpoint: str
     streamed: bool
     estimate_cost_pico_usd: PicoUsd
+    session: str | None = None
 
 
 class CloseRecord(NamedTuple):
@@ -66,7 +67,7 @@ class CloseRecord(NamedTuple):
 
 OPEN_TYPES = (
     "uuid", "timestamptz", "timestamptz", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "bigint", "bigint", "text",
-    "bool", "numeric",
+    "bool", "numeric", "text",
 )  # fmt: skip
 CLOSE_TYPES = (
     "uuid", "timestamptz", "uuid", "uuid", "uuid", "uuid", "uuid", "text", "text", "text", "text", "text", "bool",

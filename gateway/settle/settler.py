@@ -96,6 +96,7 @@ class Settler:
                 endpoint=call.endpoint.value,
                 streamed=call.stream,
                 estimate_cost_pico_usd=worst_cost,
+                session=call.session,
             )
         )
         self.totals.opened += 1

@@ -54,7 +54,7 @@ async def used(db: Any, tenant: Tenant) -> None:
     """Let a tenant use something: half of it rolled up, half of that for nobody in particular."""
     owner, service = owner_of(tenant), Owner(tenant.organization_id, tenant.team_id, None, tenant.key_id)
     for number in range(EVENTS):
-        opened = await owner.opening(db, NOW)
+        opened = await owner.opening(db, NOW, session=f"session of {tenant.organization}")
         await owner.event(db, NOW, event_id=opened, cost=10)
         await owner.adjustment(db, opened, NOW, -1)
         await service.event(db, NOW, cost=100)

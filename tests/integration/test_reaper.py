@@ -162,6 +162,7 @@ async def test_what_is_billed_is_what_the_last_checkpoint_says(bench: Bench) -> 
     assert said == ["served", "http://engine", "ses_1", 2, 15]
     assert rows[waiting.event_id]["engine"] is None
     assert (rows[unmentioned.event_id]["engine"], rows[unmentioned.event_id]["served_model"]) == ("unknown", "m")
+    assert {row["session"] for row in rows.values()} == {"ses_1"}, "the opening knows it, too"
 
 
 def used(row: dict[str, Any]) -> tuple[int, ...]:

@@ -139,6 +139,8 @@ def test_what_another_release_wrote_is_read_by_name_or_left_alone(monkeypatch: p
         read_segment(with_fields((*names, "invented")))
     with pytest.raises(ForeignSegment, match="needs: model"):
         read_segment(with_fields(tuple(name for name in names if name != "model")))
+    (before,) = read_segment(with_fields(tuple(name for name in names if name != "session"))).records
+    assert before.session is None, "openings had no session once"
     monkeypatch.setattr(OpenRecord, "_field_defaults", {"model": "unnamed"})
     (old,) = read_segment(with_fields(tuple(name for name in names if name != "model"))).records
     assert old.model == "unnamed"

@@ -41,6 +41,7 @@ def open_record(event_id: UUID | None = None, **changes: Any) -> OpenRecord:
         endpoint="chat.completions",
         streamed=True,
         estimate_cost_pico_usd=PicoUsd(10**30 + 2),
+        session="ses_1",
     )
     return record._replace(**changes)
 

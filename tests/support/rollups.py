@@ -15,7 +15,7 @@ _EVENT = """
 INSERT INTO usage_event (event_id, opened_at, boot_id, organization_id, team_id, user_id, key_id, model, served_model,
     engine, endpoint, session, streamed, attempts, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
     cost_pico_usd, status, coverage, duration_ms, reaped)
-VALUES ($1, $2, $1, $3, $4, $5, $6, $7, $7, $8, 'chat.completions', 'session', true, 1, 100, 40, 10, 3, $9, 'ok', $10,
+VALUES ($1, $2, $1, $3, $4, $5, $6, $7, $7, $8, 'chat.completions', $12, true, 1, 100, 40, 10, 3, $9, 'ok', $10,
     5, $11)
 """
 _ADJUSTMENT = """
@@ -25,8 +25,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, 0, 0, 0, $11)
 """
 _OPEN = """
 INSERT INTO usage_open (event_id, opened_at, deadline_at, boot_id, organization_id, team_id, user_id, key_id, model,
-    estimate_prompt_tokens, estimate_completion_tokens, estimate_cost_pico_usd)
-VALUES ($1, $2, $2::timestamptz + interval '30 minutes', $1, $3, $4, $5, $6, $7, 1, 1, $8)
+    estimate_prompt_tokens, estimate_completion_tokens, estimate_cost_pico_usd, session)
+VALUES ($1, $2, $2::timestamptz + interval '30 minutes', $1, $3, $4, $5, $6, $7, 1, 1, $8, $9)
 """
 
 _SUMS = """sum(requests)::bigint, sum(estimated)::bigint, sum(prompt_tokens)::numeric, sum(cached_tokens)::numeric,
@@ -96,11 +96,12 @@ class Owner:
         event_id: UUID | None = None,
         coverage: str = "exact",
         reaped: bool = False,
+        session: str | None = "session",
     ) -> UUID:
         """Write one closed event of 100 prompt tokens (40 cached) and 10 completion tokens; return its id."""
         event_id = event_id or uuid4()
         mine = (self.organization_id, self.team_id, self.user_id, self.key_id)
-        await connection.execute(_EVENT, event_id, at, *mine, model, engine, cost, coverage, reaped)
+        await connection.execute(_EVENT, event_id, at, *mine, model, engine, cost, coverage, reaped, session)
         return event_id
 
     async def adjustment(
@@ -120,10 +121,16 @@ class Owner:
         await connection.execute(_ADJUSTMENT, event_id, at, batch, reason, *mine, model, tokens, cost)
 
     async def opening(
-        self, connection: Connection | PoolProxy, at: dt.datetime, *, model: str = "sim", cost: int = 50
+        self,
+        connection: Connection | PoolProxy,
+        at: dt.datetime,
+        *,
+        model: str = "sim",
+        cost: int = 50,
+        session: str | None = "session",
     ) -> UUID:
         """Write an OPEN that may cost at most `cost`, with half an hour to go; return its id."""
         event_id = uuid4()
         mine = (self.organization_id, self.team_id, self.user_id, self.key_id)
-        await connection.execute(_OPEN, event_id, at, *mine, model, cost)
+        await connection.execute(_OPEN, event_id, at, *mine, model, cost, session)
         return event_id
