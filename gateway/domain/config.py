@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from gateway.domain.sign_in import SignInConfig
 from gateway.units import PicoUsd
 
 if TYPE_CHECKING:
@@ -159,10 +160,15 @@ class GatewayConfig:
     by_name: Mapping[str, ModelConfig]
     secret_files: tuple[Path, ...] = ()
     """Files that credentials were read from: when one changes, the configuration is read again."""
+    sign_in: SignInConfig = SignInConfig()
 
     @classmethod
     def of(
-        cls, pools: Iterable[PoolConfig], models: Iterable[ModelConfig], secret_files: Iterable[Path] = ()
+        cls,
+        pools: Iterable[PoolConfig],
+        models: Iterable[ModelConfig],
+        secret_files: Iterable[Path] = (),
+        sign_in: SignInConfig | None = None,
     ) -> GatewayConfig:
         """Return a configuration of these pools and models, whose names and aliases must be unique."""
         by_model = {model.name: model for model in models}
@@ -172,4 +178,5 @@ class GatewayConfig:
             models=MappingProxyType(by_model),
             by_name=MappingProxyType(by_alias | by_model),
             secret_files=tuple(secret_files),
+            sign_in=sign_in or SignInConfig(),
         )

@@ -74,7 +74,7 @@ def parse_config(
     if missing:
         raise ConfigFileError(str(source), _placed(missing, tree), credentials.files)
     models = [_model(name, entry) for name, entry in document.models.items()]
-    return GatewayConfig.of(pools, models, credentials.files)
+    return GatewayConfig.of(pools, models, credentials.files, document.sign_in.config())
 
 
 def read_settings_section(path: Path) -> dict[str, object]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 
 from gateway.domain.config import Timeouts
+from gateway.settings.proxies import ProxySettings
+from gateway.settings.sign_in import OidcSettings
 
 _DAY_S = 86_400.0
 _GIB = 2**30
@@ -41,7 +43,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-class FileSettings(BaseModel):
+class FileSettings(OidcSettings, ProxySettings):
     """Settings that are no secrets. Seconds and milliseconds are floats, sizes are whole bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)

@@ -52,6 +52,13 @@ class Settings(FileSettings, BaseSettings):
             "Empty: version 0, an HMAC without a secret. Make one with `openssl rand -base64 32`."
         ),
     )
+    oidc_client_secret: SecretStr | None = Field(
+        None,
+        description=(
+            "The client's secret at the identity provider, where it has one: then people's logins pass through the "
+            "gateway, which alone knows it. Default: a public client, which proves itself by PKCE."
+        ),
+    )
     config: Path = Field(CONFIG_DEFAULT, description="Path of penstock.yaml: pools, models and prices.")
 
     def require_postgres_dsn(self) -> str:

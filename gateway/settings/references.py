@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.domain.config import EngineKind
 from gateway.settings.problems import ConfigProblem, did_you_mean, printable
 from gateway.settings.schema import LimitsEntry
+from gateway.settings.sign_in import sign_in_problems
 from gateway.settings.yaml_tree import Tree, joined
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def reference_problems(root: Tree) -> Iterator[ConfigProblem]:
         yield from _bursts_alone(joined("models", name), model)
     if models:
         yield from _name_clashes(models)
+    yield from sign_in_problems(root)
 
 
 def _at(tree: Tree, path: str, message: str) -> ConfigProblem:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from gateway.domain.config import EngineKind, HealthCheck
 from gateway.settings import rates
 from gateway.settings.fields import FileSettings
+from gateway.settings.sign_in import SignInEntry
 from gateway.units import PicoUsd
 
 ENDPOINTS_MAX = 1024
@@ -248,6 +249,7 @@ class Document(Entry):
 
     pools: Annotated[dict[PoolName, PoolEntry], Field(min_length=1, max_length=1000)]
     models: Annotated[dict[ModelName, ModelEntry], Field(min_length=1, max_length=NAMES_MAX)]
+    sign_in: SignInEntry = SignInEntry()
     settings: FileSettings = FileSettings()
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-ENVIRONMENT_ONLY = frozenset({"postgres_dsn", "postgres_direct_dsn", "redis_url", "key_peppers", "config"})
+ENVIRONMENT_ONLY = frozenset(
+    {"postgres_dsn", "postgres_direct_dsn", "redis_url", "key_peppers", "oidc_client_secret", "config"}
+)
 """Settings that penstock.yaml may not hold: secrets, and the file's own path."""
 
 Model = TypeVar("Model", bound=BaseModel)
