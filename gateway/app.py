@@ -17,6 +17,7 @@ import structlog
 
 from gateway import __version__
 from gateway.admin.api import build_admin_app
+from gateway.admin.routes.context import Control
 from gateway.admit.admitter import Admitter
 from gateway.admit.bucket_store import BucketStore
 from gateway.admit.budgets import BudgetBook
@@ -118,8 +119,8 @@ class Gateway:
             config=config,
         )
         self._export(metrics)
-        peppers = _peppers(settings)
-        admin = build_admin_app(lambda: resources.pool, peppers, __version__, lambda: self.stages.config)
+        control = Control(lambda: resources.pool, _peppers(settings), lambda: self.stages.config)
+        admin = build_admin_app(control, __version__)
         describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
         self.surface = Surface(self.stages, Readiness(lambda: self.stages.draining, self._parts), admin)
 

@@ -25,12 +25,14 @@ class GatewayError(Exception):
         retry_after_s: seconds after which a retry makes sense, None when a retry cannot help or the time is unknown.
         param: the request field that is at fault.
         headers: what else its answer carries, in lower case.
+        plain: said in the message's place where that has words that make clients retry.
     """
 
     status: int = 500
     code: str = "internal_error"
     kind: str = "server_error"
     headers: Sequence[tuple[bytes, bytes]] = ()
+    plain: str | None = None
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -71,7 +73,7 @@ class ImageAddressRefused(InvalidRequest):
 
 
 class InvalidKey(GatewayError):
-    """No key, an unknown one, a revoked one or an expired one: the caller is not told which of the last three."""
+    """No key, an unknown one, or one that counts no longer: why is told to whoever holds its secret alone."""
 
     status, code, kind = 401, "invalid_api_key", "authentication_error"
 
@@ -86,6 +88,12 @@ class ModelNotAllowed(GatewayError):
     """The key may not use this model."""
 
     status, code, kind = 403, "model_not_allowed", "permission_error"
+
+
+class AddressNotAllowed(GatewayError):
+    """The key may not be used from this address."""
+
+    status, code, kind = 403, "address_not_allowed", "permission_error"
 
 
 class Forbidden(GatewayError):
@@ -128,6 +136,18 @@ class Conflict(GatewayError):
     """The name is taken, or the thing changed underneath."""
 
     status, code, kind = 409, "conflict", "invalid_request_error"
+
+
+class PreconditionFailed(GatewayError):
+    """The thing is not as the caller has seen it last: somebody changed it meanwhile."""
+
+    status, code, kind = 412, "precondition_failed", "invalid_request_error"
+
+
+class IdempotencyKeyReused(GatewayError):
+    """The idempotency key was sent before, with another request."""
+
+    status, code, kind = 422, "idempotency_key_reused", "invalid_request_error"
 
 
 class BodyTooLarge(GatewayError):

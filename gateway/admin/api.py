@@ -5,50 +5,46 @@ Routes under /admin/v1 stand on the same service functions as the `penstock` com
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
 from gateway.admin import rendering
 from gateway.admin.bounds import Bounds
+from gateway.admin.rendering import PROBLEM
 from gateway.admin.routes import keys, limits, organizations, teams, usage, users
-from gateway.admin.routes.context import ConfigProvider, Control, ErrorAnswer, PoolProvider
-
-if TYPE_CHECKING:
-    from gateway.authenticate.key import Peppers
+from gateway.admin.routes.context import Control, Problem
 
 PREFIX = "/admin/v1"
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer, "description": description}
+    status: {"content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}, "description": description}
     for status, description in (
         (400, "Not understood; `param` names the field."),
         (401, "No valid admin key."),
         (403, "Not for this admin key."),
         (404, "Nothing of that name or id within reach."),
         (409, "The name is taken, or things do not fit together."),
+        (412, "It is no longer what If-Match says."),
         (413, "The body is too large."),
+        (422, "The idempotency-key was sent with another request."),
         (503, "Postgres does not answer."),
     )
 }
 
 
-def build_admin_app(
-    pool_provider: PoolProvider, peppers: Peppers, version: str, config_provider: ConfigProvider | None = None
-) -> FastAPI:
-    """Return the application. It opens nothing: the pool is asked for at every request.
+def build_admin_app(control: Control, version: str) -> FastAPI:
+    """Return the application. It opens nothing: Postgres is asked for at every request.
 
     Args:
-        pool_provider: returns the open asyncpg pool; a connection is held for one transaction at a time.
-        peppers: what admin keys and new API keys are signed with.
+        control: what routes work with.
         version: of the gateway, for the OpenAPI document at /openapi.json.
-        config_provider: returns the configuration in force, which names of models are held against; None: they are not.
     """
     # The documentation pages would load scripts from elsewhere; the OpenAPI document itself is enough for any viewer.
     app = FastAPI(
         title="Penstock control plane", version=version, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    app.state.control = Control(pool_provider, peppers, config_provider)
+    app.state.control = control
     rendering.install(app)
     app.add_middleware(Bounds)
     api = APIRouter(prefix=PREFIX, responses=_ERRORS)
@@ -60,10 +56,13 @@ def build_admin_app(
 
 
 def _describe_errors(app: FastAPI) -> None:
-    """Take the framework's own 422 answers out of the document: here they are 400s."""
+    """Let the document tell of errors what is so: the framework's own 422 answers are 400s here."""
     document = app.openapi()
     for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
+        for method, operation in path.items():
+            if method != "post":  # no other has an idempotency-key
+                operation["responses"].pop("422", None)
+    schemas = document["components"]["schemas"]
     for schema in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(schema, None)
+        schemas.pop(schema, None)
+    schemas["Problem"] = Problem.model_json_schema()

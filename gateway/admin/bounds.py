@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.admin.rendering import error_response
+from gateway.admin.rendering import REQUEST_ID, problem
 from gateway.errors import BodyTooLarge, GatewayError, InternalError, RequestTimeout
 from gateway.units import new_event_id
 
@@ -37,6 +37,7 @@ class Bounds:
             await self._app(scope, receive, send)
             return
         request_id = str(new_event_id())
+        scope[REQUEST_ID] = request_id
         started = False
 
         async def send_with_id(message: Message) -> None:
@@ -50,12 +51,12 @@ class Bounds:
         try:
             await self._app(scope, await self._read(receive), send_with_id)
         except GatewayError as error:
-            await error_response(error)(scope, receive, send_with_id)
+            await problem(error, request_id)(scope, receive, send_with_id)
         except Exception:
             _log.exception("admin request failed", request_id=request_id, method=scope["method"], path=scope["path"])
             if not started:
                 fault = InternalError(f"a fault of the gateway; its log tells more under request {request_id}")
-                await error_response(fault)(scope, receive, send_with_id)
+                await problem(fault, request_id)(scope, receive, send_with_id)
 
     async def _read(self, receive: Receive) -> Receive:
         """Return a `receive` that replays the whole body. Raises BodyTooLarge, RequestTimeout."""

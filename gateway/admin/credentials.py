@@ -1,18 +1,20 @@
-"""Admin credentials: the keys of the control-plane API. Today each of them administers the whole platform."""
+"""Admin credentials: the keys of the control-plane API, of the platform, of an organization or of a person in one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from gateway.admin.caller import Caller
 from gateway.admin.names import as_id, checked_name
 from gateway.admin.page import FIRST_PAGE, Page
-from gateway.admin.scope import PLATFORM, Scope
+from gateway.admin.scope import PLATFORM, Role, Scope
 from gateway.authenticate.key import ADMIN_PREFIX, make_key, parse_key
 from gateway.errors import InvalidKey, NotFound
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Sequence
     from uuid import UUID
 
     from gateway.admin.database import Database
@@ -88,24 +90,52 @@ async def revoke_admin_credential(db: Database, scope: Scope, reference: str) ->
     return await _find(db, str(credential.id))
 
 
-async def verify_admin_credential(db: Database, peppers: Peppers, token: str) -> Scope:
-    """Return what the holder of an admin key may see. Raises InvalidKey, without saying why.
+_REACH = """
+    SELECT held.id, held.public_id, held.name, held.secret_hmac, held.pepper_version, held.organization_id,
+        held.user_id, app_user.name AS "user", app_user.role,
+        ARRAY(SELECT team_id FROM membership JOIN team ON team.id = membership.team_id
+               WHERE membership.organization_id = held.organization_id AND membership.user_id = held.user_id
+                 AND team.deleted_at IS NULL) AS member_of,
+        ARRAY(SELECT team_id FROM membership JOIN team ON team.id = membership.team_id
+               WHERE membership.organization_id = held.organization_id AND membership.user_id = held.user_id
+                 AND membership.role = 'team_admin' AND team.deleted_at IS NULL) AS administered
+    FROM admin_credential AS held
+        LEFT JOIN organization ON organization.id = held.organization_id
+        LEFT JOIN app_user ON app_user.organization_id = held.organization_id AND app_user.id = held.user_id
+    WHERE held.public_id = $1 AND held.revoked_at IS NULL AND (held.expires_at IS NULL OR held.expires_at > now())
+      AND organization.deleted_at IS NULL AND app_user.deleted_at IS NULL
+"""
+
+
+async def verify_admin_credential(db: Database, peppers: Peppers, token: str) -> Caller:
+    """Return who shows an admin key, and how far it reaches now. Raises InvalidKey, without saying why.
 
     A token that is not well-formed never reaches the database; the secret is compared in constant time.
     """
     parsed = parse_key(token, ADMIN_PREFIX)
     if parsed is None:
         raise InvalidKey("not a valid admin key")
-    row = await db.fetchrow(
-        """
-        SELECT secret_hmac, pepper_version FROM admin_credential
-        WHERE public_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-        """,
-        parsed.public_id,
-    )
+    row = await db.fetchrow(_REACH, parsed.public_id)
     if row is None or not peppers.matches(parsed.secret, row["secret_hmac"], row["pepper_version"]):
         raise InvalidKey("not a valid admin key")
-    return PLATFORM
+    if row["user_id"] is None:
+        scope = Scope(row["organization_id"])
+        return Caller("admin_key", str(row["id"]), row["name"], scope, row["public_id"])
+    scope = scope_of_user(
+        row["role"], row["organization_id"], row["user_id"], row["administered"], member_of=row["member_of"]
+    )
+    return Caller("user", str(row["user_id"]), row["user"], scope, row["public_id"])
+
+
+def scope_of_user(
+    role: str, organization_id: UUID, user_id: UUID, administered: Sequence[UUID], *, member_of: Sequence[UUID]
+) -> Scope:
+    """Return the reach of a person of this role, who administers some of the teams that it is a member of."""
+    if role == Role.PLATFORM_ADMIN:
+        return PLATFORM
+    if role == Role.ORGANIZATION_ADMIN:
+        return Scope(organization_id)
+    return Scope(organization_id, user_id, tuple(administered), tuple(member_of))
 
 
 async def _find(db: Database, reference: str) -> AdminCredential:

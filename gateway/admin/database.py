@@ -80,9 +80,13 @@ async def session_on(dsn: str) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def transaction_in(pool: Pool) -> AsyncIterator[Database]:
+async def transaction_in(pool: Pool, *, readonly: bool = False) -> AsyncIterator[Database]:
     """Borrow a connection and run the body in one transaction. Raises StorageUnavailable as `transaction_on` does."""
-    async with translated(), pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection, connection.transaction():
+    async with (
+        translated(),
+        pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection,
+        connection.transaction(readonly=readonly),
+    ):
         yield connection
 
 

@@ -80,4 +80,4 @@ async def narrowed(db: Database, scope: Scope, reference: str | None) -> Scope:
     """Return the scope of one organization within `scope`; `scope` itself for None. Raises NotFound."""
     if reference is None:
         return scope
-    return type(scope)((await find_organization(db, scope, reference)).id)
+    return scope.within((await find_organization(db, scope, reference)).id)

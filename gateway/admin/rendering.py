@@ -1,11 +1,12 @@
-"""Errors of the control-plane API as HTTP: OpenAI's shape, whatever raised them.
+"""Errors of the control-plane API as HTTP: problem documents (RFC 9457), whatever raised them.
 
 What validation says is kept to the field and a sentence; values that were sent are never quoted.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -17,35 +18,52 @@ from gateway.errors import GatewayError, InternalError, InvalidKey, InvalidReque
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.requests import Request
+    from starlette.types import Scope
 
 FIELD_CHARS_MAX = 100
+PROBLEM: Final = "application/problem+json"
+REQUEST_ID: Final = "penstock.request_id"
+"""Where an ASGI scope of the control plane holds the request's id."""
 
 
-def error_response(error: GatewayError) -> JSONResponse:
-    """Return the answer that tells an error."""
+def request_id_of(scope: Scope) -> str:
+    """Return the id of the request with this ASGI scope."""
+    return str(scope.get(REQUEST_ID, ""))
+
+
+def problem(error: GatewayError, request_id: str = "") -> JSONResponse:
+    """Return the answer that tells an error: a problem document of RFC 9457."""
     headers: dict[str, str] = {"x-should-retry": "false"} if error.permanent else {}
     if isinstance(error, InvalidKey):
         headers["www-authenticate"] = "Bearer"
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-    body = {"message": error.message, "type": error.kind, "code": error.code, "param": error.param}
-    return JSONResponse({"error": body}, error.status, headers)
+    body = {
+        "type": f"urn:penstock:problem:{error.code}",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.message,
+        "instance": f"urn:uuid:{request_id}",
+        "code": error.code,
+        "param": error.param,
+    }
+    return JSONResponse(body, error.status, headers, PROBLEM)
 
 
 def install(app: FastAPI) -> None:
     """Make every error of `app` a GatewayError's answer."""
 
-    async def gateway_error(_request: Request, error: Exception) -> JSONResponse:
+    async def gateway_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, GatewayError), "registered for these"
-        return error_response(error)
+        return problem(error, request_id_of(request.scope))
 
-    async def validation_error(_request: Request, error: Exception) -> JSONResponse:
+    async def validation_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError), "registered for these"
-        return error_response(from_validation(error))
+        return problem(from_validation(error), request_id_of(request.scope))
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException), "registered for these"
-        answer = error_response(_from_status(request, error.status_code))
+        answer = problem(_from_status(request, error.status_code), request_id_of(request.scope))
         if error.status_code == MethodNotAllowed.status:
             answer.headers["allow"] = ", ".join(sorted(_methods_at(request)))
         return answer

@@ -158,8 +158,8 @@ async def test_admin_credentials_verify_until_revoked_or_expired(postgres_dsn: s
     async with transaction_on(postgres_dsn) as db:
         made = await create_admin_credential(db, PLATFORM, PEPPERS, name="ops")
         brief = await create_admin_credential(db, PLATFORM, PEPPERS, expires_in=dt.timedelta(hours=1))
-        assert await verify_admin_credential(db, PEPPERS, made.key) == PLATFORM
-        assert await verify_admin_credential(db, PEPPERS, brief.key) == PLATFORM
+        assert (await verify_admin_credential(db, PEPPERS, made.key)).scope == PLATFORM
+        assert (await verify_admin_credential(db, PEPPERS, brief.key)).scope == PLATFORM
         for wrong in (
             "",
             made.key[:-1] + ("0" if made.key[-1] != "0" else "1"),
@@ -202,4 +202,4 @@ async def test_the_demo_tenant_is_made_once_and_its_keys_are_kept(postgres_dsn: 
     garbage = await ensure_demo_tenant(postgres_dsn, peppers, DemoKeys("x", "y"))
     async with transaction_on(postgres_dsn) as db:
         assert (await find_key(db, PLATFORM, garbage.api_key)).status == "active"
-        assert await verify_admin_credential(db, peppers, garbage.admin_key) == PLATFORM
+        assert (await verify_admin_credential(db, peppers, garbage.admin_key)).scope == PLATFORM

@@ -131,7 +131,7 @@ async def test_every_value_is_set_over_http_and_null_takes_it_away(api: Api) -> 
 async def test_what_cannot_be_is_told_over_http(api: Api, values: dict[str, Any], message: str) -> None:
     answer = await api.client.post("/admin/v1/limits", json={"level": "organization", "subject": "acme"} | values)
     assert answer.status_code == 400
-    assert answer.json()["error"]["message"].startswith(message)
+    assert answer.json()["detail"].startswith(message)
 
 
 async def test_a_key_is_made_with_limits_of_one_model(api: Api) -> None:
@@ -143,4 +143,4 @@ async def test_a_key_is_made_with_limits_of_one_model(api: Api) -> None:
     assert (rule["level"], rule["subject_id"], rule["model"]) == ("key", made["id"], "m")
     assert (rule["concurrent_requests"], rule["budget_day_usd"], rule["output_tokens_max"]) == (2, "1", 9)
     answer = await api.client.post("/admin/v1/keys", json={"team": "core", "limits_model": "m"})
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "limits_model")
+    assert (answer.status_code, answer.json()["param"]) == (400, "limits_model")

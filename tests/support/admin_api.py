@@ -13,6 +13,7 @@ from gateway import __version__
 from gateway.admin.api import build_admin_app
 from gateway.admin.credentials import create_admin_credential
 from gateway.admin.database import transaction_on
+from gateway.admin.routes.context import Control
 from gateway.admin.scope import PLATFORM
 from gateway.authenticate.key import Peppers
 
@@ -44,13 +45,15 @@ class Api:
         return answer.json()
 
     async def refused(self, method: str, path: str, **sent: Any) -> tuple[int, dict[str, Any]]:
-        """Return the status and the error of a call that has to fail, in the shape of all errors."""
+        """Return the status and the problem of a call that has to fail, in the shape of all errors."""
         answer = await self.client.request(method, path if path.startswith("/") else f"/admin/v1/{path}", **sent)
         assert answer.headers["x-request-id"]
         body = answer.json()
-        assert set(body) == {"error"}
-        assert set(body["error"]) == {"message", "type", "code", "param"}
-        return answer.status_code, body["error"]
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert set(body) == {"type", "title", "status", "detail", "instance", "code", "param"}
+        assert body["status"] == answer.status_code
+        assert body["instance"] == f"urn:uuid:{answer.headers['x-request-id']}"
+        return answer.status_code, body
 
 
 @asynccontextmanager
@@ -60,7 +63,7 @@ async def serving(dsn: str, config: GatewayConfig | None = None) -> AsyncIterato
     async with transaction_on(dsn) as db:
         admin_key = (await create_admin_credential(db, PLATFORM, PEPPERS)).key
     async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
-        transport = httpx2.ASGITransport(build_admin_app(lambda: pool, PEPPERS, __version__, config_provider))
+        transport = httpx2.ASGITransport(build_admin_app(Control(lambda: pool, PEPPERS, config_provider), __version__))
         headers = {"authorization": f"Bearer {admin_key}"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
             yield Api(client, admin_key)

@@ -6,18 +6,16 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Generic, Self, TypeAlias, TypeVar
 from uuid import UUID
 
-from fastapi import Depends, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.admin.credentials import verify_admin_credential
+from gateway.admin.caller import SignIn
 from gateway.admin.database import Database, Pool, transaction_in
 from gateway.admin.model_names import check_models
 from gateway.admin.page import ROWS_MAX, Page
-from gateway.admin.scope import Scope
 from gateway.authenticate.key import Peppers
 from gateway.domain.config import GatewayConfig
-from gateway.errors import InvalidKey, Unavailable
+from gateway.errors import Unavailable
 
 TRANSACTIONS_MAX = 3
 """How many connections the control plane takes from the pool at once: the rest is for the data path."""
@@ -29,10 +27,17 @@ PoolProvider: TypeAlias = Callable[[], Pool]
 ConfigProvider: TypeAlias = Callable[[], GatewayConfig]
 
 
+def peer_of(scope: Any) -> str:
+    """Return the address of who has connected, in an ASGI scope."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
 class Control:
     """What routes work with: the pool, opened when the server starts, what keys are signed with, and penstock.yaml.
 
-    Without a `config_provider`, names of models are taken as they come.
+    Without a `config_provider`, names of models are taken as they come. `sign_in` recognises people by tokens of an
+    identity provider; `address_of` tells where an ASGI request comes from.
     """
 
     def __init__(
@@ -41,11 +46,15 @@ class Control:
         peppers: Peppers,
         config_provider: ConfigProvider | None = None,
         *,
+        sign_in: SignIn | None = None,
+        address_of: Callable[[Any], str] = peer_of,
         queue_timeout_s: float = QUEUE_TIMEOUT_S,
     ) -> None:
         self._pool_provider = pool_provider
         self._config_provider = config_provider
         self.peppers = peppers
+        self.sign_in = sign_in
+        self.address_of = address_of
         self._queue_timeout_s = queue_timeout_s
         self._free = asyncio.Semaphore(TRANSACTIONS_MAX)
 
@@ -58,7 +67,7 @@ class Control:
             check_models(names, self._config_provider(), param=param, anyway='"unchecked_model": true')
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Database]:
+    async def transaction(self, *, readonly: bool = False) -> AsyncIterator[Database]:
         """Run the body in one transaction, committed when it ends. Raises StorageUnavailable, Unavailable."""
         try:
             async with asyncio.timeout(self._queue_timeout_s):
@@ -66,32 +75,10 @@ class Control:
         except TimeoutError:
             raise Unavailable("too many control-plane requests at once", retry_after_s=self._queue_timeout_s) from None
         try:
-            async with transaction_in(self._pool_provider()) as db:
+            async with transaction_in(self._pool_provider(), readonly=readonly) as db:
                 yield db
         finally:
             self._free.release()
-
-
-def _control(request: Request) -> Control:
-    control: Control = request.app.state.control
-    return control
-
-
-ControlDep: TypeAlias = Annotated[Control, Depends(_control)]
-_bearer = HTTPBearer(auto_error=False, description="An admin key; make one with `penstock admin-key create`.")
-
-
-async def _authorize(
-    control: ControlDep, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Scope:
-    """Return how far the caller can see. Raises InvalidKey."""
-    if bearer is None:
-        raise InvalidKey("no admin key; send it as 'Authorization: Bearer adm-pst-…'")
-    async with control.transaction() as db:
-        return await verify_admin_credential(db, control.peppers, bearer.credentials)
-
-
-ScopeDep: TypeAlias = Annotated[Scope, Depends(_authorize)]
 
 
 def _page(
@@ -130,16 +117,16 @@ class Listing(BaseModel, Generic[Row]):
         return cls(data=rows, next_after=rows[-1].id if len(rows) == page.limit else None)
 
 
-class ErrorDetail(BaseModel):
-    """What went wrong: `code` is stable, `param` names the field at fault."""
+class Problem(BaseModel):
+    """Every answer that is not a success, as RFC 9457 has it: application/problem+json.
 
-    message: str
+    `code` is stable, and the end of `type`; `param` names the field at fault; `instance` is the request's id.
+    """
+
     type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
     code: str
     param: str | None
-
-
-class ErrorAnswer(BaseModel):
-    """Every answer that is not a success."""
-
-    error: ErrorDetail

@@ -9,13 +9,14 @@ from pydantic import Field
 from gateway.admin.keys import ApiKey, NewApiKey, create_key, list_keys, revoke_key
 from gateway.admin.limits import Subject, set_limit
 from gateway.admin.names import MODELS_MAX
-from gateway.admin.routes.context import ControlDep, Listing, OrganizationQuery, PageDep, Reference, ScopeDep
+from gateway.admin.routes.call import AdminDep, AdminRoute
+from gateway.admin.routes.context import Listing, OrganizationQuery, PageDep, Reference
 from gateway.admin.routes.limit_fields import WantedLimits
 from gateway.admin.times import parse_lifetime
 from gateway.domain.principal import Level
 from gateway.errors import InvalidRequest
 
-router = APIRouter(prefix="/keys", tags=["keys"])
+router = APIRouter(prefix="/keys", tags=["keys"], route_class=AdminRoute)
 
 
 class NewKey(WantedLimits):
@@ -44,19 +45,17 @@ class CreatedKeyShown(ApiKey):
 
 @router.get("", operation_id="list_keys")
 async def index(
-    control: ControlDep,
-    scope: ScopeDep,
+    admin: AdminDep,
     page: PageDep,
     organization: OrganizationQuery = None,
     team: Annotated[str | None, Query(max_length=200, description="Id or name of one team.")] = None,
 ) -> Listing[ApiKey]:
     """List keys, without their secrets."""
-    async with control.transaction() as db:
-        return Listing[ApiKey].of(await list_keys(db, scope, page, organization=organization, team=team), page)
+    return Listing[ApiKey].of(await list_keys(admin.db, admin.scope, page, organization=organization, team=team), page)
 
 
 @router.post("", status_code=201, operation_id="create_key")
-async def create(control: ControlDep, scope: ScopeDep, wanted: NewKey) -> CreatedKeyShown:
+async def create(admin: AdminDep, wanted: NewKey) -> CreatedKeyShown:
     """Make a key, and show it this once."""
     new = NewApiKey(
         team=wanted.team,
@@ -69,18 +68,17 @@ async def create(control: ControlDep, scope: ScopeDep, wanted: NewKey) -> Create
     limits = wanted.values()
     if wanted.limits_model is not None and not limits:
         raise InvalidRequest("limits_model needs a limit, such as tokens_per_minute", param="limits_model")
-    control.check_models(new.models or (), param="models", unchecked=wanted.unchecked_model)
+    admin.control.check_models(new.models or (), param="models", unchecked=wanted.unchecked_model)
     named = () if wanted.limits_model is None else (wanted.limits_model,)
-    control.check_models(named, param="limits_model", unchecked=wanted.unchecked_model)
-    async with control.transaction() as db:
-        made = await create_key(db, scope, control.peppers, new)
-        if limits:
-            await set_limit(db, scope, Subject(Level.KEY, str(made.about.id)), limits, model=wanted.limits_model)
+    admin.control.check_models(named, param="limits_model", unchecked=wanted.unchecked_model)
+    made = await create_key(admin.db, admin.scope, admin.control.peppers, new)
+    if limits:
+        key = Subject(Level.KEY, str(made.about.id))
+        await set_limit(admin.db, admin.scope, key, limits, model=wanted.limits_model)
     return CreatedKeyShown(**asdict(made.about), key=made.key)
 
 
 @router.delete("/{key}", operation_id="revoke_key")
-async def revoke(control: ControlDep, scope: ScopeDep, key: Annotated[str, Path(max_length=200)]) -> ApiKey:
+async def revoke(admin: AdminDep, key: Annotated[str, Path(max_length=200)]) -> ApiKey:
     """Revoke a key (id or public id), for ever; harmless when it is revoked already."""
-    async with control.transaction() as db:
-        return await revoke_key(db, scope, key)
+    return await revoke_key(admin.db, admin.scope, key)

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from gateway.admin.limits import LimitRule, Subject, clear_limit, list_limits, set_limit
-from gateway.admin.routes.context import ControlDep, Listing, OrganizationQuery, PageDep, Reference, ScopeDep
+from gateway.admin.routes.call import AdminDep, AdminRoute
+from gateway.admin.routes.context import Listing, OrganizationQuery, PageDep, Reference
 from gateway.admin.routes.limit_fields import WantedLimits
 from gateway.domain.principal import Level
 
-router = APIRouter(prefix="/limits", tags=["limits"])
+router = APIRouter(prefix="/limits", tags=["limits"], route_class=AdminRoute)
 
 
 class NewLimit(WantedLimits):
@@ -33,34 +34,28 @@ class Removed(BaseModel):
 
 
 @router.get("", operation_id="list_limits")
-async def index(
-    control: ControlDep, scope: ScopeDep, page: PageDep, organization: OrganizationQuery = None
-) -> Listing[LimitRule]:
+async def index(admin: AdminDep, page: PageDep, organization: OrganizationQuery = None) -> Listing[LimitRule]:
     """List limits."""
-    async with control.transaction() as db:
-        return Listing[LimitRule].of(await list_limits(db, scope, page, organization=organization), page)
+    return Listing[LimitRule].of(await list_limits(admin.db, admin.scope, page, organization=organization), page)
 
 
 @router.post("", operation_id="set_limit")
-async def set_(control: ControlDep, scope: ScopeDep, wanted: NewLimit) -> LimitRule:
+async def set_(admin: AdminDep, wanted: NewLimit) -> LimitRule:
     """Make or change a limit."""
     values = wanted.values()
     named = () if wanted.model is None else (wanted.model,)
-    control.check_models(named, param="model", unchecked=wanted.unchecked_model)
+    admin.control.check_models(named, param="model", unchecked=wanted.unchecked_model)
     subject = Subject(wanted.level, wanted.subject, wanted.organization)
-    async with control.transaction() as db:
-        return await set_limit(db, scope, subject, values, model=wanted.model)
+    return await set_limit(admin.db, admin.scope, subject, values, model=wanted.model)
 
 
 @router.delete("", operation_id="clear_limit")
 async def clear(
-    control: ControlDep,
-    scope: ScopeDep,
+    admin: AdminDep,
     level: Level,
     subject: Annotated[str, Query(max_length=200)],
     organization: OrganizationQuery = None,
     model: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Removed:
     """Remove the limit of a subject: the one for `model`, or the one for every model."""
-    async with control.transaction() as db:
-        return Removed(removed=await clear_limit(db, scope, Subject(level, subject, organization), model=model))
+    return Removed(removed=await clear_limit(admin.db, admin.scope, Subject(level, subject, organization), model=model))

@@ -3,9 +3,10 @@
 from fastapi import APIRouter
 
 from gateway.admin.organizations import Organization, create_organization, list_organizations
-from gateway.admin.routes.context import ControlDep, Listing, PageDep, ScopeDep, Wanted
+from gateway.admin.routes.call import AdminDep, AdminRoute
+from gateway.admin.routes.context import Listing, PageDep, Wanted
 
-router = APIRouter(prefix="/organizations", tags=["organizations"])
+router = APIRouter(prefix="/organizations", tags=["organizations"], route_class=AdminRoute)
 
 
 class NewOrganization(Wanted):
@@ -15,14 +16,12 @@ class NewOrganization(Wanted):
 
 
 @router.get("", operation_id="list_organizations")
-async def index(control: ControlDep, scope: ScopeDep, page: PageDep) -> Listing[Organization]:
+async def index(admin: AdminDep, page: PageDep) -> Listing[Organization]:
     """List organizations."""
-    async with control.transaction() as db:
-        return Listing[Organization].of(await list_organizations(db, scope, page), page)
+    return Listing[Organization].of(await list_organizations(admin.db, admin.scope, page), page)
 
 
 @router.post("", status_code=201, operation_id="create_organization")
-async def create(control: ControlDep, scope: ScopeDep, wanted: NewOrganization) -> Organization:
+async def create(admin: AdminDep, wanted: NewOrganization) -> Organization:
     """Make an organization."""
-    async with control.transaction() as db:
-        return await create_organization(db, scope, wanted.name)
+    return await create_organization(admin.db, admin.scope, wanted.name)

@@ -4,11 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from gateway.admin.routes.context import ControlDep, Listing, OrganizationQuery, PageDep, Reference, ScopeDep, Wanted
+from gateway.admin.routes.call import AdminDep, AdminRoute
+from gateway.admin.routes.context import Listing, OrganizationQuery, PageDep, Reference, Wanted
 from gateway.admin.teams import Team, create_team, list_teams
 from gateway.admin.users import User, add_member
 
-router = APIRouter(prefix="/teams", tags=["teams"])
+router = APIRouter(prefix="/teams", tags=["teams"], route_class=AdminRoute)
 
 
 class NewTeam(Wanted):
@@ -26,25 +27,18 @@ class NewMember(Wanted):
 
 
 @router.get("", operation_id="list_teams")
-async def index(
-    control: ControlDep, scope: ScopeDep, page: PageDep, organization: OrganizationQuery = None
-) -> Listing[Team]:
+async def index(admin: AdminDep, page: PageDep, organization: OrganizationQuery = None) -> Listing[Team]:
     """List teams."""
-    async with control.transaction() as db:
-        return Listing[Team].of(await list_teams(db, scope, page, organization=organization), page)
+    return Listing[Team].of(await list_teams(admin.db, admin.scope, page, organization=organization), page)
 
 
 @router.post("", status_code=201, operation_id="create_team")
-async def create(control: ControlDep, scope: ScopeDep, wanted: NewTeam) -> Team:
+async def create(admin: AdminDep, wanted: NewTeam) -> Team:
     """Make a team."""
-    async with control.transaction() as db:
-        return await create_team(db, scope, wanted.name, organization=wanted.organization)
+    return await create_team(admin.db, admin.scope, wanted.name, organization=wanted.organization)
 
 
 @router.post("/{team}/members", operation_id="add_member")
-async def join(
-    control: ControlDep, scope: ScopeDep, team: Annotated[str, Path(max_length=200)], wanted: NewMember
-) -> User:
+async def join(admin: AdminDep, team: Annotated[str, Path(max_length=200)], wanted: NewMember) -> User:
     """Make a user a member of a team; harmless when it is one."""
-    async with control.transaction() as db:
-        return await add_member(db, scope, team=team, user=wanted.user, organization=wanted.organization)
+    return await add_member(admin.db, admin.scope, team=team, user=wanted.user, organization=wanted.organization)

@@ -6,12 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from gateway.admin.routes.context import ControlDep, OrganizationQuery, ScopeDep
+from gateway.admin.routes.call import AdminDep, AdminRoute
+from gateway.admin.routes.context import OrganizationQuery
 from gateway.admin.times import is_relative
 from gateway.admin.usage import ROWS_MAX, Grouping, Period, UsageRow, usage_page
 from gateway.errors import InvalidRequest
 
-router = APIRouter(prefix="/usage", tags=["usage"])
+router = APIRouter(prefix="/usage", tags=["usage"], route_class=AdminRoute)
 
 _Moment = Annotated[
     str | None, Query(max_length=40, description="2026-08-01, 2026-08-01T12:00Z (UTC), or 24h, 7d for that long ago.")
@@ -39,8 +40,7 @@ class UsageReport(BaseModel):
 
 @router.get("", operation_id="report_usage")
 async def report(
-    control: ControlDep,
-    scope: ScopeDep,
+    admin: AdminDep,
     by: Grouping = Grouping.ORG,
     organization: OrganizationQuery = None,
     since: _Moment = None,
@@ -53,6 +53,5 @@ async def report(
         # The period would have moved on since the page before: rows of two periods would be taken for one report.
         raise InvalidRequest("after needs the since and until that the page before answered", param="after")
     period = Period.parse(since, until, dt.datetime.now(dt.UTC))
-    async with control.transaction() as db:
-        page = await usage_page(db, scope, by, period, limit=limit, after=after, organization=organization)
+    page = await usage_page(admin.db, admin.scope, by, period, limit=limit, after=after, organization=organization)
     return UsageReport(by=by, since=period.since, until=period.until, data=page.rows, next_after=page.next_after)

@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
-from gateway.admin.routes.context import ControlDep, Listing, OrganizationQuery, PageDep, Reference, ScopeDep, Wanted
+from gateway.admin.routes.call import AdminDep, AdminRoute
+from gateway.admin.routes.context import Listing, OrganizationQuery, PageDep, Reference, Wanted
 from gateway.admin.users import TEAMS_MAX, User, create_user, list_users
 
-router = APIRouter(prefix="/users", tags=["users"])
+router = APIRouter(prefix="/users", tags=["users"], route_class=AdminRoute)
 
 
 class NewUser(Wanted):
@@ -20,16 +21,12 @@ class NewUser(Wanted):
 
 
 @router.get("", operation_id="list_users")
-async def index(
-    control: ControlDep, scope: ScopeDep, page: PageDep, organization: OrganizationQuery = None
-) -> Listing[User]:
+async def index(admin: AdminDep, page: PageDep, organization: OrganizationQuery = None) -> Listing[User]:
     """List users."""
-    async with control.transaction() as db:
-        return Listing[User].of(await list_users(db, scope, page, organization=organization), page)
+    return Listing[User].of(await list_users(admin.db, admin.scope, page, organization=organization), page)
 
 
 @router.post("", status_code=201, operation_id="create_user")
-async def create(control: ControlDep, scope: ScopeDep, wanted: NewUser) -> User:
+async def create(admin: AdminDep, wanted: NewUser) -> User:
     """Make a user."""
-    async with control.transaction() as db:
-        return await create_user(db, scope, wanted.name, organization=wanted.organization, teams=wanted.teams)
+    return await create_user(admin.db, admin.scope, wanted.name, organization=wanted.organization, teams=wanted.teams)
