@@ -160,7 +160,7 @@ class GatewayConfig:
     by_name: Mapping[str, ModelConfig]
     secret_files: tuple[Path, ...] = ()
     """Files that credentials were read from: when one changes, the configuration is read again."""
-    sign_in: SignInConfig = SignInConfig()
+    sign_in: SignInConfig = field(default_factory=SignInConfig)
 
     @classmethod
     def of(
