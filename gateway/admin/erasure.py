@@ -34,7 +34,7 @@ SELECT to_date(right(c.relname::text, 8), 'YYYYMMDD') AS day FROM pg_inherits i 
  WHERE i.inhparent = $1::text::regclass AND c.relname ~ '_\d{8}$' ORDER BY day
 """
 _SUMS = "requests, estimated, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, cost_pico_usd"
-_ROLLUPS = {"usage_hour": "hour", "usage_day": "day"}
+_ROLLUPS = {"usage_hour": "hour", "usage_day": "day", "usage_session": "session, hour"}
 
 
 @dataclass(slots=True)
@@ -172,17 +172,21 @@ def _delete(table: str) -> str:
     """  # noqa: S608 - names of this module alone
 
 
-def _merge(table: str, period: str) -> str:
-    """Return what adds a batch of the sums of users to those of nobody in particular, and counts them."""
-    key = f"organization_id, {period}, key_id, team_id, user_id, model, served_model, engine"
+def _merge(table: str, cut: str) -> str:
+    """Return what adds a batch of the sums of users and sessions to those of nobody in particular, and counts them."""
+    key = f"organization_id, {cut}, key_id, team_id, user_id, model, served_model, engine"
+    cleared = {"user_id": "NULL::uuid", "session": "NULL::text"}
+    says_who = [name for name in cleared if name in key.split(", ")]
+    of_nobody = ", ".join(cleared.get(name, name) for name in key.split(", "))
+    left = ", ".join(name for name in key.split(", ") if name not in cleared)
+    condition = " OR ".join(f"{name} IS NOT NULL" for name in says_who)
     names = _SUMS.split(", ")
     return f"""
         WITH gone AS (DELETE FROM {table} WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM {table} WHERE organization_id = $1 AND user_id IS NOT NULL LIMIT $2)) RETURNING *
+            SELECT ctid FROM {table} WHERE organization_id = $1 AND ({condition}) LIMIT $2)) RETURNING *
         ), added AS (
             INSERT INTO {table} AS kept ({key}, {_SUMS})
-            SELECT {key.replace("user_id", "NULL::uuid")}, {", ".join(f"sum({name})" for name in names)} FROM gone
-             GROUP BY {key.replace("user_id, ", "")}
+            SELECT {of_nobody}, {", ".join(f"sum({name})" for name in names)} FROM gone GROUP BY {left}
             ON CONFLICT ({key}) DO UPDATE SET {", ".join(f"{name} = kept.{name} + excluded.{name}" for name in names)}
         )
         SELECT count(*) FROM gone

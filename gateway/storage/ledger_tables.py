@@ -208,10 +208,10 @@ def _sums() -> list[Column[object]]:
     ]
 
 
-def _one_row_each(name: str, period: str) -> Index:
+def _one_row_each(name: str, *cut: str) -> Index:
     """Return the index that lets sums be added to the one row that they belong to."""
     what = ("key_id", "team_id", "user_id", "model", "served_model", "engine")
-    return Index(name, "organization_id", period, *what, unique=True, postgresql_nulls_not_distinct=True)
+    return Index(name, "organization_id", *cut, *what, unique=True, postgresql_nulls_not_distinct=True)
 
 
 usage_hour = Table(
@@ -230,6 +230,24 @@ usage_day = Table(
     *_sums(),
     Index("usage_day_day_idx", "day"),
     _one_row_each("usage_day_key", "day"),
+)
+
+# What `usage_hour` has, cut by session: also under no session, so that both have the same sums.
+usage_session = Table(
+    "usage_session",
+    metadata,
+    Column("hour", DateTime(timezone=True), nullable=False),
+    Column("session", Text, comment="at most 128 characters; null: requests that told none"),
+    Column(
+        "opened_first",
+        DateTime(timezone=True),
+        comment="when its first request of the hour came; null without a session",
+    ),
+    Column("opened_last", DateTime(timezone=True)),
+    *_sums(),
+    Index("usage_session_hour_idx", "hour"),
+    Index("usage_session_organization_id_idx", "organization_id", "hour"),
+    _one_row_each("usage_session_key", "session", "hour"),
 )
 
 

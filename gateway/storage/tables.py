@@ -18,6 +18,7 @@ from gateway.storage.ledger_tables import (
     usage_event,
     usage_hour,
     usage_open,
+    usage_session,
     usage_total,
 )
 from gateway.storage.reconcile_tables import reconcile_baseline
@@ -54,5 +55,6 @@ __all__ = [
     "usage_event",
     "usage_hour",
     "usage_open",
+    "usage_session",
     "usage_total",
 ]

@@ -32,7 +32,8 @@ SELECT string_agg(to_jsonb(r)::text, ' ') FROM (
     SELECT to_jsonb(t) FROM membership t UNION ALL SELECT to_jsonb(t) FROM limit_rule t UNION ALL
     SELECT to_jsonb(t) FROM usage_event t UNION ALL SELECT to_jsonb(t) FROM usage_open t UNION ALL
     SELECT to_jsonb(t) FROM usage_adjustment t UNION ALL SELECT to_jsonb(t) FROM usage_hour t UNION ALL
-    SELECT to_jsonb(t) FROM usage_day t UNION ALL SELECT to_jsonb(t) FROM usage_total t) AS r
+    SELECT to_jsonb(t) FROM usage_day t UNION ALL SELECT to_jsonb(t) FROM usage_session t UNION ALL
+    SELECT to_jsonb(t) FROM usage_total t) AS r
 """
 COST = "SELECT sum(cost_pico_usd) FROM usage_day WHERE organization_id = $1"
 
@@ -74,7 +75,8 @@ async def test_nothing_tells_who_it_was_and_the_sums_stay(postgres_dsn: str) -> 
             "limit_rule": 2, "membership": 1, "api_key": 1, "app_user": 1, "team": 1
         }  # fmt: skip
         assert erased.cleared == {
-            "usage_event": 2 * EVENTS, "usage_adjustment": EVENTS, "usage_open": EVENTS, "usage_hour": 1, "usage_day": 1
+            "usage_event": 2 * EVENTS, "usage_adjustment": EVENTS, "usage_open": EVENTS,
+            "usage_hour": 1, "usage_day": 1, "usage_session": 2
         }  # fmt: skip
         assert await differing(db) == EXACT
         await db.execute("SELECT penstock_roll_up(1000)")

@@ -56,6 +56,7 @@ async def test_what_has_served_its_time_goes_and_the_days_stay(pool: Pool) -> No
     assert (await left(pool, OLD), await left(pool, YOUNG)) == (0, 3)
     assert await pool.fetch(DAYS) == days
     assert await pool.fetchval("SELECT min(hour) FROM usage_hour") == YOUNG
+    assert await pool.fetchval("SELECT min(hour) FROM usage_session") == YOUNG
     (state,) = await pool.fetch("SELECT retired_before, hours_retired_before FROM rollup_state")
     assert tuple(state) == ((OLD + DAY).date(), (NOON - 3 * DAY).date())
     assert await retire(pool, KEEP) == 0

@@ -76,7 +76,10 @@ class Writer:
         at = NOW - dt.timedelta(minutes=dice.choice(AGES), seconds=dice.randint(0, 9))
         model, engine = dice.choice(("sim", "big")), dice.choice(("e1", None))
         cost, coverage = dice.randint(0, 10**15), dice.choice(("exact", "estimated"))
-        event_id = await owner.event(self._connection, at, model=model, engine=engine, cost=cost, coverage=coverage)
+        session = dice.choice((None, "morning", "evening"))
+        event_id = await owner.event(
+            self._connection, at, model=model, engine=engine, cost=cost, coverage=coverage, session=session
+        )
         written.append((owner, event_id, at, model))
 
 
@@ -201,6 +204,23 @@ async def test_an_adjustment_is_the_event_s_engine_s(pool: Pool) -> None:
         await owner.adjustment(connection, event_id, NOW, -4)
         await roll_up(pool)
         rows = await connection.fetch("SELECT engine, cost_pico_usd FROM usage_hour")
+        sessions = await connection.fetch("SELECT session, requests, cost_pico_usd FROM usage_session")
         (totals,) = await connection.fetch("SELECT charged_cost_pico_usd, credited_cost_pico_usd FROM usage_total")
     assert [tuple(row) for row in rows] == [("e7", 6)]
+    assert [tuple(row) for row in sessions] == [("session", 1, 6)]
     assert tuple(totals) == (10, 4)
+
+
+async def test_a_session_s_hour_tells_when_it_began_and_ended(pool: Pool) -> None:
+    hour = NOW.replace(minute=0, second=0, microsecond=0)
+    minutes = [hour + dt.timedelta(minutes=minute) for minute in (7, 3, 40)]
+    owner = Owner()
+    async with pool.acquire() as connection:
+        for at in minutes:
+            await owner.event(connection, at)
+            await owner.event(connection, at, session=None)
+            await roll_up(pool)
+        rows = await connection.fetch(
+            "SELECT session, requests, opened_first, opened_last FROM usage_session ORDER BY session"
+        )
+    assert [tuple(row) for row in rows] == [("session", 3, minutes[1], minutes[2]), (None, 3, None, None)]

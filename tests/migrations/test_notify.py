@@ -68,8 +68,8 @@ CHANGES = {
 }
 PAYLOADS = {"api_key": "key key-1", "model_price": "prices"}
 NOT_REMEMBERED = {"admin_credential", "replica", "replica_checkpoint", "alembic_version"} | {
-    "usage_event", "usage_open", "usage_adjustment", "usage_hour", "usage_day", "usage_total", "rollup_state",
-    "reaper_state", "reconcile_baseline"
+    "usage_event", "usage_open", "usage_adjustment", "usage_hour", "usage_day", "usage_session", "usage_total",
+    "rollup_state", "reaper_state", "reconcile_baseline"
 }  # fmt: skip
 TRIGGERED = """
 SELECT relname, EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pg_class.oid AND tgname = 'penstock_notify')

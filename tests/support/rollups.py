@@ -31,7 +31,7 @@ VALUES ($1, $2, $2::timestamptz + interval '30 minutes', $1, $3, $4, $5, $6, $7,
 
 _SUMS = """sum(requests)::bigint, sum(estimated)::bigint, sum(prompt_tokens)::numeric, sum(cached_tokens)::numeric,
     sum(completion_tokens)::numeric, sum(reasoning_tokens)::numeric, sum(cost_pico_usd)::numeric"""
-_KEY = "organization_id, team_id, user_id, key_id, model, served_model"
+_KEY = "organization_id, team_id, user_id, key_id, model, served_model, engine"
 _PARTS = "penstock_usage_parts({}, '18446744073709551615'::xid8, '-infinity', 'infinity')"
 _ROWS = _PARTS.format("'0'::xid8")
 _TAIL = _PARTS.format("(SELECT watermark FROM rollup_state)")
@@ -39,12 +39,12 @@ _COLUMNS = f"""{_KEY}, requests, estimated, prompt_tokens::numeric, cached_token
     reasoning_tokens::numeric, cost_pico_usd"""
 
 
-def _differing(table: str, period: str, expression: str) -> str:
-    rows = f"SELECT {expression} AS period, {_KEY}, {_SUMS} FROM {_ROWS} AS part GROUP BY 1, {_KEY}"  # noqa: S608 - constants
+def _differing(table: str, period: str, expression: str, more: str = "") -> str:
+    rows = f"SELECT {expression} AS period, {_KEY}{more}, {_SUMS} FROM {_ROWS} AS part GROUP BY 1, {_KEY}{more}"  # noqa: S608 - constants
     known = f"""
-        SELECT period, {_KEY}, {_SUMS} FROM (
-            SELECT {period} AS period, {_COLUMNS} FROM {table}
-            UNION ALL SELECT {expression}, {_COLUMNS} FROM {_TAIL} AS tail) AS known GROUP BY 1, {_KEY}
+        SELECT period, {_KEY}{more}, {_SUMS} FROM (
+            SELECT {period} AS period, {_COLUMNS}{more} FROM {table}
+            UNION ALL SELECT {expression}, {_COLUMNS}{more} FROM {_TAIL} AS tail) AS known GROUP BY 1, {_KEY}{more}
     """  # noqa: S608 - constants
     return f"SELECT count(*) FROM (({rows} EXCEPT ALL {known}) UNION ALL ({known} EXCEPT ALL {rows})) AS differing"  # noqa: S608 - constants
 
@@ -60,20 +60,21 @@ _TOTALS = f"""
     ) AS differing
 """  # noqa: S608 - constants
 
+_HOUR = "date_trunc('hour', opened_at, 'UTC')"
 DIFFERING = f"""
-SELECT ({_differing("usage_hour", "hour", "date_trunc('hour', opened_at, 'UTC')")}),
+SELECT ({_differing("usage_hour", "hour", _HOUR)}), ({_differing("usage_session", "hour", _HOUR, ", session")}),
        ({_differing("usage_day", "day", "(opened_at AT TIME ZONE 'UTC')::date")}), ({_TOTALS})
 """
 
 
-async def differing(connection: Connection | PoolProxy) -> tuple[int, int, int]:
-    """Return how many hours, days and totals differ from the ledger's rows, the tail added to each, in one snapshot."""
+async def differing(connection: Connection | PoolProxy) -> tuple[int, ...]:
+    """Return how many hours, sessions, days, totals differ from the ledger's rows, the tail added, in one snapshot."""
     row = await connection.fetchrow(DIFFERING)
     assert row is not None
-    return row[0], row[1], row[2]
+    return tuple(row)
 
 
-EXACT = (0, 0, 0)
+EXACT = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
