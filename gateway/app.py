@@ -27,6 +27,7 @@ from gateway.admit.shared_experience import SharedExperience
 from gateway.authenticate.authenticator import Authenticator, CachePolicy
 from gateway.authenticate.key import Peppers
 from gateway.authenticate.key_store import KeyStore
+from gateway.domain.addresses import TrustedProxies
 from gateway.duties import leadership
 from gateway.edge.descriptors import allow_descriptors
 from gateway.edge.openapi import describe_data_path
@@ -117,6 +118,7 @@ class Gateway:
                 keep_alive_s=settings.stream_keep_alive_s,
             ),
             config=config,
+            proxies=TrustedProxies(settings.trusted_proxies),
         )
         self._export(metrics)
         control = Control(lambda: resources.pool, _peppers(settings), lambda: self.stages.config)

@@ -1,8 +1,9 @@
 """Turns a token into a principal: from the cache in a microsecond, from Postgres on a miss.
 
 A cached key is trusted for a minute while changes are heard (`gateway.storage.changes`); what a change touches is
-verified again at its next use. With Postgres away, keys verified in the last 15 minutes are served and unknown ones
-get 503: nobody is told that a key is wrong because a database is down.
+verified again at its next use. A key that was rotated has two texts for a while, and both are cached. With Postgres
+away, keys verified in the last 15 minutes are served and unknown ones get 503: nobody is told that a key is wrong
+because a database is down.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-from gateway.authenticate.key import Peppers, fingerprint, parse_key
+from gateway.authenticate.key import ParsedKey, Peppers, fingerprint, parse_key
+from gateway.authenticate.refusals import Ended, EndedKey, Reason, Refusals, RevokedUses
+from gateway.domain.principal import Principal
 from gateway.errors import InvalidKey, KeyStoreUnavailable
 from gateway.patience import done_within
 
@@ -22,10 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.authenticate.key_store import StoredKey
-    from gateway.domain.principal import Principal
+    from gateway.authenticate.refusals import OnRevokedUse
     from gateway.observe.metrics import Metrics
 
-UNKNOWN_KEYS_MAX = 10_000
 TENANTS_CHANGED_MAX = 100_000
 LOOKUPS_PER_ADDRESS_MAX = 256
 UNHEARD_TTL_S = 0.5
@@ -64,7 +66,10 @@ class CachePolicy:
 
 
 class Authenticator:
-    """The key cache, and the way to Postgres around it. `on_away` is called when a lookup is late or fails."""
+    """The key cache, and the way to Postgres around it.
+
+    `on_away` is called when a lookup is late or fails, `on_revoked_use` when somebody shows a revoked key.
+    """
 
     def __init__(
         self,
@@ -74,18 +79,21 @@ class Authenticator:
         metrics: Metrics,
         *,
         on_away: Callable[[], None],
+        on_revoked_use: OnRevokedUse | None = None,
     ) -> None:
         self._store = store
         self._peppers = peppers
         self._policy = policy
         self._on_away = on_away
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._unknown: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._marks: dict[str, set[bytes]] = {}
+        """The fingerprints under which `_known` has a public id: two while a rotated key has two texts."""
+        self._refusals = Refusals(policy.negative_ttl_s)
+        self._revoked_uses = RevokedUses(on_revoked_use)
         self._tenant_changes: dict[UUID, int] = {}
-        self._fingerprints: dict[str, bytes] = {}
-        self._lookups: dict[bytes, asyncio.Task[Principal | None]] = {}
+        self._lookups: dict[bytes, asyncio.Task[Principal | Ended | None]] = {}
         self._lookups_by_address: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[Principal | None]] = set()
+        self._tasks: set[asyncio.Task[Principal | Ended | None]] = set()
         self._generation = 0
         self._heard = False
         self._away_until_s = 0.0
@@ -111,10 +119,11 @@ class Authenticator:
 
         Args:
             token: what the client sent, without `Bearer`.
-            address: the peer's address, which concurrent lookups are bounded by.
+            address: the client's address, which concurrent lookups are bounded by.
 
         Raises:
-            InvalidKey: not a key, or none that counts.
+            EndedKey: a key that counts no longer; it says why.
+            InvalidKey: not a key, or one that nobody has.
             KeyStoreUnavailable: Postgres does not answer and the key was not verified recently.
         """
         if (principal := self.cached(token)) is not None:
@@ -123,12 +132,11 @@ class Authenticator:
         if parsed is None:
             raise InvalidKey(_INVALID)
         mark = fingerprint(token)
-        refused = self._unknown.get(parsed.public_id)
-        if refused is not None and refused[1] == mark and refused[0] > time.monotonic():
-            self._results.labels("unknown").inc()
-            raise InvalidKey(_INVALID)
+        refused, ended = self._refusals.find(parsed.public_id, mark, time.monotonic())
+        if refused:
+            raise self._refusal(ended, address)
         try:
-            principal = await self._look_up(mark, token, address)
+            found = await self._look_up(mark, parsed, address)
         except KeyStoreUnavailable:
             principal = self._stale(mark)
             if principal is None:
@@ -136,19 +144,20 @@ class Authenticator:
                 raise
             self._results.labels("stale").inc()
             return principal
-        if principal is None or self._expired(principal):
-            self._results.labels("unknown").inc()
-            raise InvalidKey(_INVALID)
+        if not isinstance(found, Principal):
+            raise self._refusal(found, address)
+        if self._expired(found):  # by the clock of this machine, which is ahead of Postgres'
+            self._results.labels(Reason.EXPIRED).inc()
+            raise EndedKey(Reason.EXPIRED, found.expires_at_s)
         self._results.labels("miss").inc()
-        return principal
+        return found
 
     def changed(self, kind: str, subject: str) -> None:
         """A key, or something above keys, changed in Postgres: verify again what it touches."""
         if kind == "key":
-            mark = self._fingerprints.pop(subject, None)
-            if mark is not None:
-                self._known.pop(mark, None)
-            self._unknown.pop(subject, None)
+            for mark in self._marks.pop(subject, ()):
+                del self._known[mark]
+            self._refusals.forget(subject)
             # A lookup that began before the change may yet answer with what was before it.
             self._lookups.clear()
         elif kind == "organization":
@@ -157,7 +166,7 @@ class Authenticator:
                 self._tenant_changes.clear()
                 self._generation += 1
             self._tenant_changes[tenant] = self._tenant_changes.get(tenant, 0) + 1
-            self._unknown.clear()
+            self._refusals.clear()
             self._lookups.clear()
 
     def trust(self, *, trusted: bool) -> None:
@@ -165,7 +174,7 @@ class Authenticator:
         self._heard = trusted
         self._generation += 1
         self._lookups.clear()
-        self._unknown.clear()
+        self._refusals.clear()
 
     async def close(self) -> None:
         """Stop the lookups under way."""
@@ -173,7 +182,16 @@ class Authenticator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _look_up(self, mark: bytes, token: str, address: str) -> Principal | None:
+    def _refusal(self, ended: Ended | None, address: str) -> InvalidKey:
+        """Count a key that does not count, and return what its user is told."""
+        if ended is None:
+            self._results.labels("unknown").inc()
+            return InvalidKey(_INVALID)
+        self._results.labels(ended.reason).inc()
+        self._revoked_uses.used(ended, address)
+        return EndedKey(ended.reason, ended.at_s)
+
+    async def _look_up(self, mark: bytes, parsed: ParsedKey, address: str) -> Principal | Ended | None:
         """Ask Postgres within the deadline; requests that miss the same key share one question."""
         if time.monotonic() < self._away_until_s:
             raise KeyStoreUnavailable("keys cannot be verified now", retry_after_s=1.0)
@@ -183,7 +201,7 @@ class Authenticator:
             if waiting >= LOOKUPS_PER_ADDRESS_MAX:
                 raise KeyStoreUnavailable("too many keys are being verified for your address", retry_after_s=1.0)
             self._lookups_by_address[address] = waiting + 1
-            task = asyncio.get_running_loop().create_task(self._verify(mark, token))
+            task = asyncio.get_running_loop().create_task(self._verify(mark, parsed))
             self._lookups[mark] = task
             self._tasks.add(task)
             task.add_done_callback(lambda done: self._looked_up(mark, address, done))
@@ -205,7 +223,7 @@ class Authenticator:
         self._away_until_s = time.monotonic() + _AWAY_PAUSE_S
         self._on_away()
 
-    def _looked_up(self, mark: bytes, address: str, task: asyncio.Task[Principal | None]) -> None:
+    def _looked_up(self, mark: bytes, address: str, task: asyncio.Task[Principal | Ended | None]) -> None:
         self._tasks.discard(task)
         if self._lookups.get(mark) is task:
             del self._lookups[mark]
@@ -215,35 +233,46 @@ class Authenticator:
         if not task.cancelled():
             task.exception()  # read, so that an answer nobody waited for is no warning
 
-    async def _verify(self, mark: bytes, token: str) -> Principal | None:
-        parsed = parse_key(token)
-        assert parsed is not None, "only well-formed keys are looked up"
+    async def _verify(self, mark: bytes, parsed: ParsedKey) -> Principal | Ended | None:
         generation = self._generation
         started_s = time.monotonic()
         stored = await self._store.find(parsed.public_id)
         # When something changed meanwhile, the answer is good for those who waited, not for the cache.
         current = self._lookups.get(mark) is asyncio.current_task()
-        if stored is None or not self._peppers.matches(parsed.secret, stored.secret_hmac, stored.pepper_version):
-            self._known.pop(mark, None)
+        meaning = None if stored is None else self._meaning(parsed, stored)
+        if not isinstance(meaning, Principal):
+            self._forget(mark)
             if current:
-                self._unknown[parsed.public_id] = (time.monotonic() + self._policy.negative_ttl_s, mark)
-                while len(self._unknown) > UNKNOWN_KEYS_MAX:
-                    self._unknown.popitem(last=False)
-            return None
+                self._refusals.remember(parsed.public_id, mark, meaning, time.monotonic())
+            return meaning
         if not current:
-            return stored.principal
+            return meaning
         before = self._known.get(mark)
         # The same object again when nothing changed: what others derived from it stays valid.
-        same = before is not None and before.principal == stored.principal
-        principal = before.principal if before is not None and same else stored.principal
+        principal = before.principal if before is not None and before.principal == meaning else meaning
         changes = self._tenant_changes.get(principal.organization_id, 0)
         self._known[mark] = _Known(principal, started_s, generation, changes)
         self._known.move_to_end(mark)
-        self._fingerprints[parsed.public_id] = mark
+        self._marks.setdefault(parsed.public_id, set()).add(mark)
         while len(self._known) > self._policy.entries_max:
-            _, oldest = self._known.popitem(last=False)
-            self._fingerprints.pop(oldest.principal.key_public_id, None)
+            self._forget(next(iter(self._known)))
         return principal
+
+    def _meaning(self, parsed: ParsedKey, stored: StoredKey) -> Principal | Ended | None:
+        """Return what a secret stands for, None when it is none of the key's."""
+        for secret in stored.secrets:
+            if self._peppers.matches(parsed.secret, secret.hmac, secret.pepper_version):
+                return secret.meaning
+        return None
+
+    def _forget(self, mark: bytes) -> None:
+        known = self._known.pop(mark, None)
+        if known is not None:
+            public_id = known.principal.key_public_id
+            marks = self._marks[public_id]
+            marks.remove(mark)
+            if not marks:
+                del self._marks[public_id]
 
     def _stale(self, mark: bytes) -> Principal | None:
         known = self._known.get(mark)

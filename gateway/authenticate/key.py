@@ -93,7 +93,15 @@ class Peppers:
 
 def make_key(peppers: Peppers, prefix: str = KEY_PREFIX) -> NewKey:
     """Make a key under the newest pepper."""
-    public_id = _random(PUBLIC_ID_CHARS)
+    return _made(peppers, prefix, _random(PUBLIC_ID_CHARS))
+
+
+def rotated_key(peppers: Peppers, public_id: str, prefix: str = KEY_PREFIX) -> NewKey:
+    """Make a new secret for a key that keeps its public id."""
+    return _made(peppers, prefix, public_id)
+
+
+def _made(peppers: Peppers, prefix: str, public_id: str) -> NewKey:
     secret = _random(SECRET_CHARS)
     signed = peppers.sign(secret, peppers.newest)
     assert signed is not None, "the newest version is configured"

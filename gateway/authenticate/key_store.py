@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from gateway.authenticate.limit_rows import limits_of
+from gateway.authenticate.refusals import Ended, Reason
+from gateway.domain.addresses import unmapped
 from gateway.domain.principal import Level, Principal
 from gateway.errors import KeyStoreUnavailable
 from gateway.storage.postgres import AWAY_ERRORS, borrowed
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from gateway.storage.postgres import Pool
 
 QUERY_S_MAX = 5.0
@@ -23,6 +27,14 @@ LOOKUPS_MAX = 32
 # The key's tenant must be whole: nothing on the way up deleted, and the user still a member of the team.
 _FIND = """
 SELECT k.id, k.public_id, k.secret_hmac, k.pepper_version, k.models_allowed, k.expires_at,
+       k.previous_secret_hmac, k.previous_pepper_version, k.previous_expires_at, k.addresses_allowed, k.revoked_at,
+       CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked'
+            WHEN o.id IS NULL OR t.id IS NULL OR (k.user_id IS NOT NULL AND (u.id IS NULL OR NOT EXISTS (
+                SELECT FROM membership m
+                 WHERE m.organization_id = k.organization_id AND m.team_id = k.team_id AND m.user_id = k.user_id)))
+            THEN 'orphaned'
+            WHEN k.expires_at <= now() THEN 'expired' END AS ended,
+       k.previous_expires_at <= now() AS replaced,
        k.organization_id, o.name AS organization, k.team_id, t.name AS team, k.user_id, u.name AS "user",
        (SELECT coalesce(json_agg(to_json(l)
                    ORDER BY array_position(ARRAY['organization', 'team', 'user', 'key'], l.level), l.model), '[]')
@@ -31,25 +43,27 @@ SELECT k.id, k.public_id, k.secret_hmac, k.pepper_version, k.models_allowed, k.e
            AND (l.level, l.subject_id) IN (('organization', k.organization_id), ('team', k.team_id),
                                            ('user', k.user_id), ('key', k.id))) AS limits
   FROM api_key k
-  JOIN organization o ON o.id = k.organization_id AND o.deleted_at IS NULL
-  JOIN team t ON t.organization_id = k.organization_id AND t.id = k.team_id AND t.deleted_at IS NULL
+  LEFT JOIN organization o ON o.id = k.organization_id AND o.deleted_at IS NULL
+  LEFT JOIN team t ON t.organization_id = k.organization_id AND t.id = k.team_id AND t.deleted_at IS NULL
   LEFT JOIN app_user u ON u.organization_id = k.organization_id AND u.id = k.user_id AND u.deleted_at IS NULL
  WHERE k.public_id = $1
-   AND k.revoked_at IS NULL
-   AND (k.expires_at IS NULL OR k.expires_at > now())
-   AND (k.user_id IS NULL OR (u.id IS NOT NULL AND EXISTS (
-           SELECT FROM membership m
-            WHERE m.organization_id = k.organization_id AND m.team_id = k.team_id AND m.user_id = k.user_id)))
 """
 
 
 @dataclass(frozen=True, slots=True)
-class StoredKey:
-    """A key that counts now, and what its secret is compared with."""
+class Secret:
+    """What a secret is compared with, and what it stands for while it matches."""
 
-    principal: Principal
-    secret_hmac: bytes = field(repr=False)
+    meaning: Principal | Ended
+    hmac: bytes = field(repr=False)
     pepper_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key as it is now: its secret and, once it was rotated, the one before."""
+
+    secrets: tuple[Secret, ...]
 
 
 class KeyStore:
@@ -60,7 +74,7 @@ class KeyStore:
         self._turns = asyncio.Semaphore(LOOKUPS_MAX)
 
     async def find(self, public_id: str) -> StoredKey | None:
-        """Return the key, None when there is none that counts (unknown, revoked, expired, tenant deleted).
+        """Return the key, also one that counts no longer (revoked, expired, tenant deleted), None for none.
 
         Raises:
             KeyStoreUnavailable: Postgres did not answer.
@@ -75,8 +89,32 @@ class KeyStore:
 
 
 def _stored_key(row: asyncpg.Record) -> StoredKey:
-    models = row["models_allowed"]
-    expires_at = row["expires_at"]
+    expires_at_s = _unix_s(row["expires_at"])
+    previous_expires_at_s = _unix_s(row["previous_expires_at"])
+    secrets = [Secret(_meaning(row, expires_at_s), row["secret_hmac"], row["pepper_version"])]
+    if previous_expires_at_s is not None:
+        if row["ended"] is None and row["replaced"]:
+            meaning: Principal | Ended = _ended(row, Reason.REPLACED, previous_expires_at_s)
+        else:
+            meaning = _meaning(row, _earlier(expires_at_s, previous_expires_at_s))
+        secrets.append(Secret(meaning, row["previous_secret_hmac"], row["previous_pepper_version"]))
+    return StoredKey(tuple(secrets))
+
+
+def _meaning(row: asyncpg.Record, expires_at_s: float | None) -> Principal | Ended:
+    if row["ended"] is None:
+        return _principal(row, expires_at_s)
+    reason = Reason(row["ended"])
+    at = {Reason.REVOKED: row["revoked_at"], Reason.EXPIRED: row["expires_at"]}.get(reason)
+    return _ended(row, reason, _unix_s(at))
+
+
+def _ended(row: asyncpg.Record, reason: Reason, at_s: float | None) -> Ended:
+    return Ended(reason, at_s, row["organization_id"], row["id"], row["public_id"])
+
+
+def _principal(row: asyncpg.Record, expires_at_s: float | None) -> Principal:
+    models, addresses = row["models_allowed"], row["addresses_allowed"]
     subjects = {
         Level.ORGANIZATION: row["organization_id"],
         Level.TEAM: row["team_id"],
@@ -84,7 +122,7 @@ def _stored_key(row: asyncpg.Record) -> StoredKey:
         Level.KEY: row["id"],
     }
     limited = limits_of(row["limits"], subjects)
-    principal = Principal(
+    return Principal(
         organization_id=row["organization_id"],
         organization=row["organization"],
         team_id=row["team_id"],
@@ -98,6 +136,14 @@ def _stored_key(row: asyncpg.Record) -> StoredKey:
         budgets=limited.budgets,
         output_bounds=limited.output_bounds,
         models_allowed=None if models is None else frozenset(models),
-        expires_at_s=None if expires_at is None else expires_at.timestamp(),
+        addresses_allowed=None if addresses is None else tuple(map(unmapped, addresses)),
+        expires_at_s=expires_at_s,
     )
-    return StoredKey(principal, row["secret_hmac"], row["pepper_version"])
+
+
+def _unix_s(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()
+
+
+def _earlier(one_s: float | None, other_s: float) -> float:
+    return other_s if one_s is None else min(one_s, other_s)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from gateway.domain.addresses import Network
     from gateway.units import PicoUsd
 
 
@@ -128,6 +129,8 @@ class Principal:
     output_bounds: tuple[OutputBound, ...] = ()
     models_allowed: frozenset[str] | None = None
     """Model names (never aliases) that the key may use; None means all."""
+    addresses_allowed: tuple[Network, ...] | None = None
+    """Networks that the key may be used from; None means any."""
     expires_at_s: float | None = None
     """Unix time after which the key is refused, checked locally on every request."""
 

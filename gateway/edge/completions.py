@@ -14,7 +14,7 @@ from gateway.edge.asgi import send_error
 from gateway.edge.body import parse_call, read_body
 from gateway.edge.bounds import hold_to
 from gateway.edge.dialects import OPENAI
-from gateway.edge.identity import address_of, token_of
+from gateway.edge.identity import address_of, require_address, token_of
 from gateway.edge.live import LiveRequest
 from gateway.edge.markdown import refuse_markdown_images
 from gateway.edge.sink import AsgiSink
@@ -80,7 +80,9 @@ class Completions:
         token = token_of(headers)
         principal = stages.authenticator.cached(token)
         if principal is None:
-            principal = await stages.authenticator.authenticate(token, address_of(scope))
+            principal = await stages.authenticator.authenticate(token, address_of(scope, stages.proxies))
+        if principal.addresses_allowed is not None:
+            require_address(principal.addresses_allowed, scope, stages.proxies)
         connection = scope.get("penstock.connection")
         body = await read_body(
             receive,

@@ -8,14 +8,13 @@ import msgspec
 
 from gateway.edge.asgi import send_json
 from gateway.edge.completions import request_headers
-from gateway.edge.identity import address_of, token_of
+from gateway.edge.identity import identify
 from gateway.errors import ModelNotFound
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.domain.config import ModelConfig
-    from gateway.domain.principal import Principal
     from gateway.edge.asgi import Receive, Scope, Send
     from gateway.edge.stages import Stages
 
@@ -50,7 +49,7 @@ class ListModels:
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
     ) -> None:
-        principal = await _principal(self._stages, scope, headers)
+        principal = await identify(self._stages, scope, headers)
         models = [
             describe(model, name) for name, model in self._stages.config.models.items() if principal.may_use(name)
         ]
@@ -67,7 +66,7 @@ class ShowModel:
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
     ) -> None:
-        principal = await _principal(self._stages, scope, headers)
+        principal = await identify(self._stages, scope, headers)
         name = scope["path"].partition("/models/")[2][: MODEL_CHARS_MAX + 1]
         model = self._stages.config.by_name.get(name)
         if model is None or not principal.may_use(model.name):
@@ -75,8 +74,3 @@ class ShowModel:
                 f"there is no model '{name[:MODEL_CHARS_MAX]}'; GET /v1/models lists yours", param="model"
             )
         await send_json(send, 200, msgspec.json.encode(describe(model, name)), request_headers(event_id))
-
-
-async def _principal(stages: Stages, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
-    token = token_of(headers)
-    return stages.authenticator.cached(token) or await stages.authenticator.authenticate(token, address_of(scope))

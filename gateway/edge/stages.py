@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.domain.addresses import TrustedProxies
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -43,6 +45,7 @@ class Stages:
     metrics: Metrics
     limits: EdgeLimits
     config: GatewayConfig
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
     draining: bool = False
     live: dict[UUID, LiveRequest] = field(default_factory=dict)
     """Admitted requests that are being served, by event id, oldest first."""

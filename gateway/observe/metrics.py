@@ -155,7 +155,8 @@ class Metrics:
         )
         self.key_lookups = Counter(
             "penstock_key_lookups",
-            "Keys looked up: hit, miss, unknown, stale (served while Postgres is away), unavailable.",
+            "Keys looked up: hit, miss, unknown, revoked, expired, replaced, orphaned, stale (served while Postgres is"
+            " away), unavailable.",
             ("result",),
             registry=registry,
         )

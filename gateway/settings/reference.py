@@ -71,7 +71,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default()
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if value is None or value == "":
+    if value is None or value in ("", ()):
         return "none"
     return f"`{_number(value)}`"
 

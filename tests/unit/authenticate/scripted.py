@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from gateway.authenticate import authenticator
+from gateway.authenticate import authenticator, refusals
 from gateway.authenticate.authenticator import Authenticator, CachePolicy
-from gateway.authenticate.key import NewKey, Peppers, make_key
-from gateway.authenticate.key_store import StoredKey
+from gateway.authenticate.key import NewKey, Peppers, make_key, rotated_key
+from gateway.authenticate.key_store import Secret, StoredKey
+from gateway.authenticate.refusals import Ended, Reason
 from gateway.domain.principal import Principal
 from gateway.errors import KeyStoreUnavailable
 from gateway.observe.metrics import Metrics
@@ -47,7 +48,8 @@ class Clock:
     def put_in(cls, monkeypatch: pytest.MonkeyPatch) -> Clock:
         """Return the clock that the authenticator goes by from now on."""
         clock = cls()
-        monkeypatch.setattr(authenticator, "time", clock)
+        for module in (authenticator, refusals):
+            monkeypatch.setattr(module, "time", clock)
         return clock
 
 
@@ -67,14 +69,37 @@ class Store:
         key = make_key(peppers)
         principal = Principal(uuid4(), "org", uuid4(), "team", None, None, uuid4(), key.public_id)
         principal = replace(principal, **changes)  # type: ignore[arg-type] # the fields' types are the callers' concern
-        self.keys[key.public_id] = StoredKey(principal, key.secret_hmac, key.pepper_version)
+        self.keys[key.public_id] = StoredKey((Secret(principal, key.secret_hmac, key.pepper_version),))
         return key
+
+    def principal(self, key: NewKey) -> Principal:
+        """Return whose key it is."""
+        meaning = self.keys[key.public_id].secrets[0].meaning
+        assert isinstance(meaning, Principal)
+        return meaning
 
     def change(self, key: NewKey, **changes: object) -> None:
         """Change fields of a key's principal."""
-        stored = self.keys[key.public_id]
-        changed = replace(stored.principal, **changes)  # type: ignore[arg-type] # see above
-        self.keys[key.public_id] = replace(stored, principal=changed)
+        (secret,) = self.keys[key.public_id].secrets
+        changed = replace(self.principal(key), **changes)  # type: ignore[arg-type] # see above
+        self.keys[key.public_id] = StoredKey((replace(secret, meaning=changed),))
+
+    def rotate(self, key: NewKey, grace_s: float, now_s: float) -> NewKey:
+        """Return the key under a new secret; the one before counts until `now_s` and the grace are over."""
+        principal = self.principal(key)
+        before = self.keys[key.public_id].secrets[0]
+        new = rotated_key(PEPPERS, key.public_id)
+        old = replace(before, meaning=replace(principal, expires_at_s=now_s + grace_s))
+        self.keys[key.public_id] = StoredKey((Secret(principal, new.secret_hmac, new.pepper_version), old))
+        return new
+
+    def end(self, key: NewKey, reason: Reason, at_s: float | None = None) -> Ended:
+        """Let a key count no longer."""
+        owner = self.principal(key)
+        ended = Ended(reason, at_s, owner.organization_id, owner.key_id, key.public_id)
+        secrets = tuple(replace(secret, meaning=ended) for secret in self.keys[key.public_id].secrets)
+        self.keys[key.public_id] = StoredKey(secrets)
+        return ended
 
     async def find(self, public_id: str) -> StoredKey | None:
         """Answer with what was there when it was asked."""
@@ -85,7 +110,12 @@ class Store:
             raise RuntimeError("a bug")
         if away:
             raise KeyStoreUnavailable("keys cannot be verified now", retry_after_s=1.0)
-        return None if found is None else replace(found, principal=replace(found.principal))
+        return None if found is None else StoredKey(tuple(_copied(secret) for secret in found.secrets))
+
+
+def _copied(secret: Secret) -> Secret:
+    """Return what a store returns: nothing of it is an object that it returned before."""
+    return replace(secret, meaning=replace(secret.meaning))
 
 
 @dataclass
@@ -98,6 +128,8 @@ class Desk:
     authenticator: Authenticator
     away: list[None]
     """One element for each time that the authenticator told of a late or missing Postgres."""
+    revoked: list[tuple[object, ...]]
+    """What it told of uses of revoked keys."""
 
     async def ask(self, key: NewKey | str, address: str = "10.0.0.1") -> Principal:
         """Return who a key is."""
@@ -117,7 +149,15 @@ def make_desk(monkeypatch: pytest.MonkeyPatch, policy: CachePolicy = POLICY) -> 
     """Return an authenticator that hears of changes."""
     store, metrics = Store(), Metrics()
     away: list[None] = []
-    authenticator = Authenticator(store, PEPPERS, policy, metrics, on_away=lambda: away.append(None))
-    desk = Desk(store, Clock.put_in(monkeypatch), metrics, authenticator, away)
+    revoked: list[tuple[object, ...]] = []
+    authenticator = Authenticator(
+        store,
+        PEPPERS,
+        policy,
+        metrics,
+        on_away=lambda: away.append(None),
+        on_revoked_use=lambda *told: revoked.append(told),
+    )
+    desk = Desk(store, Clock.put_in(monkeypatch), metrics, authenticator, away, revoked)
     desk.authenticator.trust(trusted=True)
     return desk

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.authenticate import authenticator as authenticator_module
+from gateway.authenticate import refusals as refusals_module
 from gateway.authenticate.authenticator import LOOKUPS_PER_ADDRESS_MAX, UNHEARD_TTL_S
 from gateway.authenticate.key import Peppers, make_key
+from gateway.authenticate.key_store import StoredKey
 from gateway.errors import InvalidKey, KeyStoreUnavailable
 from tests.unit.authenticate.scripted import PEPPERS, POLICY, Desk, make_desk
 
@@ -55,9 +57,8 @@ async def test_an_unknown_key_is_asked_for_once_in_its_time(desk: Desk) -> None:
             await desk.ask(key)
     assert len(desk.store.asked) == 1
     desk.clock.passes(POLICY.negative_ttl_s)
-    desk.store.keys |= {
-        key.public_id: replace(desk.store.keys[desk.store.add().public_id], secret_hmac=key.secret_hmac)
-    }
+    (secret,) = desk.store.keys[desk.store.add().public_id].secrets
+    desk.store.keys[key.public_id] = StoredKey((replace(secret, hmac=key.secret_hmac),))
     assert await desk.ask(key)
     assert desk.lookups("unknown") == 5
 
@@ -66,12 +67,10 @@ async def test_an_unknown_key_is_asked_for_once_in_its_time(desk: Desk) -> None:
 async def test_the_right_id_with_the_wrong_secret_is_refused(desk: Desk, wrong: str) -> None:
     key = desk.store.add()
     other = make_key(PEPPERS if wrong == "secret" else Peppers({1: b"q" * 32}))
-    stored = desk.store.keys[key.public_id]
-    desk.store.keys[other.public_id] = replace(
-        stored,
-        secret_hmac=key.secret_hmac if wrong == "secret" else other.secret_hmac,
-        pepper_version=other.pepper_version,
-    )
+    (secret,) = desk.store.keys[key.public_id].secrets
+    wrong_hmac = key.secret_hmac if wrong == "secret" else other.secret_hmac
+    wrong_secret = replace(secret, hmac=wrong_hmac, pepper_version=other.pepper_version)
+    desk.store.keys[other.public_id] = StoredKey((wrong_secret,))
     with pytest.raises(InvalidKey):
         await desk.ask(other)
     assert await desk.ask(key), "whoever holds the right one is not locked out by that"
@@ -119,7 +118,7 @@ async def test_a_new_key_works_at_once_although_it_was_tried_too_early(desk: Des
         await desk.ask(key)
     desk.store.keys[key.public_id] = stored
     desk.authenticator.changed("key", key.public_id)
-    assert await desk.ask(key) == stored.principal
+    assert await desk.ask(key) == desk.store.principal(key)
 
 
 async def test_a_change_of_an_organization_is_seen_by_all_of_its_keys(desk: Desk) -> None:
@@ -158,7 +157,7 @@ async def test_many_changed_organizations_are_remembered_within_a_bound(
 async def test_an_answer_from_before_a_change_is_not_kept(desk: Desk, stored_then: bool, event: str) -> None:  # noqa: FBT001 - pytest passes by name
     """The lookup was on its way when the change came, and may say what was before it."""
     key = desk.store.add()
-    stored = desk.store.keys[key.public_id]
+    stored, organization_id = desk.store.keys[key.public_id], desk.store.principal(key).organization_id
     if not stored_then:
         del desk.store.keys[key.public_id]
     desk.store.gate.clear()
@@ -171,7 +170,7 @@ async def test_an_answer_from_before_a_change_is_not_kept(desk: Desk, stored_the
     if event == "trust":
         desk.authenticator.trust(trusted=True)
     else:
-        subject = key.public_id if event == "key" else str(stored.principal.organization_id)
+        subject = key.public_id if event == "key" else str(organization_id)
         desk.authenticator.changed(event, subject)
     desk.store.gate.set()
     before = await asyncio.gather(asking, return_exceptions=True)
@@ -208,7 +207,7 @@ async def test_requests_that_miss_the_same_key_share_one_question(desk: Desk) ->
 
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = make_desk(monkeypatch, replace(POLICY, entries_max=3))
-    monkeypatch.setattr(authenticator_module, "UNKNOWN_KEYS_MAX", 3)
+    monkeypatch.setattr(refusals_module, "IDS_MAX", 3)
     keys = [desk.store.add() for _ in range(5)]
     for key in keys:
         await desk.ask(key)
@@ -219,7 +218,7 @@ async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         await desk.ask(key)
     assert desk.store.asked == []
     authenticator = desk.authenticator
-    assert len(authenticator._known) == len(authenticator._fingerprints) == len(authenticator._unknown) == 3
+    assert len(authenticator._known) == len(authenticator._marks) == len(authenticator._refusals) == 3
     assert (authenticator._lookups, authenticator._lookups_by_address) == ({}, {})
     assert authenticator._tasks == set()
 
