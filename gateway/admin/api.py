@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from gateway.admin import rendering
 from gateway.admin.bounds import Bounds
 from gateway.admin.rendering import PROBLEM
-from gateway.admin.routes import keys, limits, organizations, teams, usage, users
+from gateway.admin.routes import audit, keys, limits, organizations, teams, usage, users
 from gateway.admin.routes.context import Control, Problem
 
 PREFIX = "/admin/v1"
@@ -48,7 +48,7 @@ def build_admin_app(control: Control, version: str) -> FastAPI:
     rendering.install(app)
     app.add_middleware(Bounds)
     api = APIRouter(prefix=PREFIX, responses=_ERRORS)
-    for resource in (organizations, teams, users, keys, limits, usage):
+    for resource in (organizations, teams, users, keys, limits, usage, audit):
         api.include_router(resource.router)
     app.include_router(api)
     _describe_errors(app)

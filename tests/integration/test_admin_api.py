@@ -28,7 +28,7 @@ from tests.support.ledger import write_usage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-RESOURCES = ("organizations", "teams", "users", "keys", "limits", "usage")
+RESOURCES = ("organizations", "teams", "users", "keys", "limits", "usage", "audit")
 
 
 @pytest.fixture
