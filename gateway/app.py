@@ -30,6 +30,7 @@ from gateway.authenticate.key_store import KeyStore
 from gateway.domain.addresses import TrustedProxies
 from gateway.duties import leadership
 from gateway.edge.descriptors import allow_descriptors
+from gateway.edge.onboarding import onboarding
 from gateway.edge.openapi import describe_data_path
 from gateway.edge.probes import Readiness
 from gateway.edge.protocol import bounded_protocol
@@ -124,7 +125,8 @@ class Gateway:
         control = Control(lambda: resources.pool, _peppers(settings), lambda: self.stages.config)
         admin = build_admin_app(control, __version__)
         describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
-        self.surface = Surface(self.stages, Readiness(lambda: self.stages.draining, self._parts), admin)
+        pages = onboarding(settings, self.stages, self.prices, signs_in=settings.oidc_issuer is not None)
+        self.surface = Surface(self.stages, Readiness(lambda: self.stages.draining, self._parts), admin, pages)
 
     async def start(self) -> None:
         """Read prices and start what runs beside the requests."""

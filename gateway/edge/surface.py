@@ -23,6 +23,7 @@ from gateway.errors import Draining, GatewayError, InternalError, MethodNotAllow
 from gateway.units import new_event_id
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from gateway.edge.asgi import Receive, Scope, Send
@@ -51,15 +52,21 @@ class Application(Protocol):
 
 
 class Surface:
-    """The root ASGI application: the data path by exact address, `fallback` (the control plane) for the rest."""
+    """The root ASGI application: the data path by exact address, `fallback` (the control plane) for the rest.
 
-    def __init__(self, stages: Stages, readiness: Readiness, fallback: Application) -> None:
+    `pages` answer GET, by exact address, too: what clients and people fetch to begin (`gateway.edge.onboarding`).
+    """
+
+    def __init__(
+        self, stages: Stages, readiness: Readiness, fallback: Application, pages: Mapping[str, Handler]
+    ) -> None:
         self._stages = stages
         self._fallback = fallback
         self._routes: dict[str, dict[str, Handler]] = {
             "/livez": {"GET": Liveness()},
             "/readyz": {"GET": readiness},
             "/health": {"GET": readiness},
+            **{path: {"GET": page} for path, page in pages.items()},
         }
         self._show_model = ShowModel(stages)
         self._dialects: dict[str, Dialect] = {}

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 
 from gateway.domain.config import Timeouts
 from gateway.settings.proxies import ProxySettings
+from gateway.settings.public import PublicSettings
 from gateway.settings.sign_in import OidcSettings
 
 _DAY_S = 86_400.0
@@ -43,7 +44,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-class FileSettings(OidcSettings, ProxySettings):
+class FileSettings(OidcSettings, ProxySettings, PublicSettings):
     """Settings that are no secrets. Seconds and milliseconds are floats, sizes are whole bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
