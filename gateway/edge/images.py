@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import msgspec
 
 from gateway.domain.call import NO_MEDIA, InlineMedia
+from gateway.domain.public_addresses import is_public
 from gateway.errors import ImageAddressRefused, InvalidRequest
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ _ADDRESS_LIKE = re.compile(
 """A text that begins as an address does, or ends as the name of a file does; base64 has neither colon nor dot."""
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _PRIVATE_ENDINGS = (".localhost", ".local", ".internal", ".intranet", ".lan", ".home", ".corp", ".private", ".arpa")
-_NAT64 = "64:ff9b::/96"
 
 
 class _Object(list[tuple[str, Any]]):
@@ -204,29 +204,14 @@ def may_pass(address: str, hosts: tuple[str, ...]) -> bool:
 
 def _looks_public(host: str) -> bool:
     """Whether nothing about a host says that it is inside: it may be there all the same."""
-    if host.startswith("["):
-        return _is_public_ipv6(host[1:-1])
     last = host.rpartition(".")[2]
-    if _NUMBER.fullmatch(last):  # an address in one of the many spellings: only the plain one is read alike by all
-        return _is_public_ipv4(host)
+    # An address in one of the many spellings: only the plain one is read alike by all.
+    if host.startswith("[") or _NUMBER.fullmatch(last):
+        try:
+            return is_public(ipaddress.IPv6Address(host[1:-1]) if host[0] == "[" else ipaddress.IPv4Address(host))
+        except ValueError:
+            return False
     return "." in host and not f".{host}".endswith(_PRIVATE_ENDINGS) and all(host.split("."))
-
-
-def _is_public_ipv4(text: str) -> bool:
-    try:
-        address = ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return address.is_global and not address.is_multicast
-
-
-def _is_public_ipv6(text: str) -> bool:
-    try:
-        address = ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    carried = address.ipv4_mapped or address.sixtofour or address.teredo or address in ipaddress.IPv6Network(_NAT64)
-    return not carried and address.is_global and not address.is_multicast and not address.is_site_local
 
 
 def refusal(hosts: tuple[str, ...]) -> str:

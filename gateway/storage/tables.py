@@ -32,6 +32,15 @@ from gateway.storage.tenant_tables import (
     organization,
     team,
 )
+from gateway.storage.webhook_tables import (
+    webhook,
+    webhook_budget_change,
+    webhook_delivery,
+    webhook_event,
+    webhook_health,
+    webhook_secret,
+    webhook_watch,
+)
 
 __all__ = [
     "admin_credential",
@@ -57,4 +66,11 @@ __all__ = [
     "usage_open",
     "usage_session",
     "usage_total",
+    "webhook",
+    "webhook_budget_change",
+    "webhook_delivery",
+    "webhook_event",
+    "webhook_health",
+    "webhook_secret",
+    "webhook_watch",
 ]
