@@ -56,9 +56,9 @@ async def erase_organization(
 ) -> AsyncIterator[Erased]:
     """Erase a deleted organization (id, or the name it had), yielding how far it is after each transaction.
 
-    Its names, users, keys, memberships and limits go, and sessions and users in its part of the ledger; with
-    `with_usage` that part of the ledger goes altogether, sums and money included. What remains is a row each for the
-    organization and its teams, under their ids.
+    Its names, users, keys, memberships and limits go, its entries in the audit log, and sessions and users in its part
+    of the ledger; with `with_usage` that part of the ledger goes altogether, sums and money included. What remains is
+    a row each for the organization and its teams, under their ids.
 
     Args:
         db: a connection outside any transaction.
@@ -83,6 +83,8 @@ async def erase_organization(
     if with_usage:
         async for _ in _clear_batches(db, erased, "usage_total", _delete("usage_total"), batch_rows):
             yield erased
+    async for _ in _clear_audit(db, erased, batch_rows):
+        yield erased
 
 
 async def _find_deleted(db: Database, reference: str) -> UUID:
@@ -112,7 +114,8 @@ async def _find_deleted(db: Database, reference: str) -> UUID:
 
 
 async def _remove_tenant(db: Database, erased: Erased) -> None:
-    for table in ("limit_rule", "membership", "api_key", "app_user"):  # in the order that foreign keys want
+    # In the order that foreign keys want.
+    for table in ("limit_rule", "membership", "api_key", "admin_credential", "app_user"):
         statement = f"DELETE FROM {table} WHERE organization_id = $1"  # noqa: S608 - names of this module alone
         erased.removed[table] = _rows(await db.execute(statement, erased.organization_id))
     renamed = await db.execute(
@@ -161,6 +164,34 @@ async def _clear_batches(
             count = await db.fetchval(statement, erased.organization_id, batch_rows)
         erased.cleared[table] = erased.cleared.get(table, 0) + count
         yield
+
+
+async def _clear_audit(db: Database, erased: Erased, batch_rows: int) -> AsyncIterator[None]:
+    """Take the organization's entries out of the audit log, which tell names, also of what was just erased.
+
+    The last thing that is done, so that an entry of the platform says that, and by whom; it has ids alone.
+    """
+    count = batch_rows
+    while count == batch_rows:
+        async with db.transaction():
+            await db.execute("SELECT set_config('penstock.erasing', 'audit_event', true)")
+            statement = """
+                DELETE FROM audit_event WHERE id IN (
+                    SELECT id FROM audit_event WHERE organization_id = $1 ORDER BY id LIMIT $2)
+            """
+            count = _rows(await db.execute(statement, erased.organization_id, batch_rows))
+        erased.cleared["audit_event"] = erased.cleared.get("audit_event", 0) + count
+        yield
+    if any((*erased.removed.values(), *erased.cleared.values())):
+        await db.execute(
+            """
+            INSERT INTO audit_event (actor, action, subject_kind, subject_id, after)
+            VALUES (jsonb_build_object('kind', 'database', 'name', session_user), 'delete', 'organization', $1,
+                    jsonb_build_object('erased', true, 'with_usage', $2::boolean))
+            """,
+            str(erased.organization_id),
+            erased.with_usage,
+        )
 
 
 def _delete(table: str) -> str:

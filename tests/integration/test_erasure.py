@@ -33,7 +33,7 @@ SELECT string_agg(to_jsonb(r)::text, ' ') FROM (
     SELECT to_jsonb(t) FROM usage_event t UNION ALL SELECT to_jsonb(t) FROM usage_open t UNION ALL
     SELECT to_jsonb(t) FROM usage_adjustment t UNION ALL SELECT to_jsonb(t) FROM usage_hour t UNION ALL
     SELECT to_jsonb(t) FROM usage_day t UNION ALL SELECT to_jsonb(t) FROM usage_session t UNION ALL
-    SELECT to_jsonb(t) FROM usage_total t) AS r
+    SELECT to_jsonb(t) FROM usage_total t UNION ALL SELECT to_jsonb(t) FROM audit_event t) AS r
 """
 COST = "SELECT sum(cost_pico_usd) FROM usage_day WHERE organization_id = $1"
 
@@ -103,7 +103,7 @@ async def test_with_its_usage_nothing_but_its_id_is_left(postgres_dsn: str) -> N
         assert await db.fetchval(COST, stays.organization_id) == EVENTS * 109
         left = await db.fetchval(PERSONAL)
         assert str(gone.key_id) not in left
-        assert left.count(str(gone.organization_id)) == 3, "the organization's id, in its name, and its team's"
+        assert left.count(str(gone.organization_id)) == 4, "its id, in its name, its team's, and that it is erased"
 
 
 async def test_what_was_cut_off_is_finished_by_doing_it_again(postgres_dsn: str) -> None:
@@ -164,7 +164,7 @@ def test_erasing_wants_a_yes_and_says_what_went(penstock: Penstock) -> None:
     assert "--yes" in refused.err
     told = penstock("org", "erase", tenant.organization, "--yes")
     assert told.out == (
-        f"organization {tenant.organization_id} is erased: 1 membership, 1 api_key, 1 app_user, 1 team\n"
+        f"organization {tenant.organization_id} is erased: 1 membership, 1 api_key, 1 app_user, 1 team, 11 audit_event\n"
     )
     document = penstock("org", "erase", str(tenant.organization_id), "--yes", "--json").document
     assert document["organization_id"] == str(tenant.organization_id)
