@@ -122,7 +122,9 @@ class Gateway:
             proxies=TrustedProxies(settings.trusted_proxies),
         )
         self._export(metrics)
-        control = Control(lambda: resources.pool, _peppers(settings), lambda: self.stages.config)
+        control = Control(
+            lambda: resources.pool, _peppers(settings), lambda: self.stages.config, proxies=self.stages.proxies
+        )
         admin = build_admin_app(control, __version__)
         describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
         pages = onboarding(settings, self.stages, self.prices, signs_in=settings.oidc_issuer is not None)

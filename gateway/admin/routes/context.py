@@ -14,6 +14,7 @@ from gateway.admin.database import Database, Pool, transaction_in
 from gateway.admin.model_names import check_models
 from gateway.admin.page import ROWS_MAX, Page
 from gateway.authenticate.key import Peppers
+from gateway.domain.addresses import TrustedProxies
 from gateway.domain.config import GatewayConfig
 from gateway.errors import Unavailable
 
@@ -27,17 +28,11 @@ PoolProvider: TypeAlias = Callable[[], Pool]
 ConfigProvider: TypeAlias = Callable[[], GatewayConfig]
 
 
-def peer_of(scope: Any) -> str:
-    """Return the address of who has connected, in an ASGI scope."""
-    client = scope.get("client")
-    return str(client[0]) if client else ""
-
-
 class Control:
     """What routes work with: the pool, opened when the server starts, what keys are signed with, and penstock.yaml.
 
     Without a `config_provider`, names of models are taken as they come. `sign_in` recognises people by tokens of an
-    identity provider; `address_of` tells where an ASGI request comes from.
+    identity provider; `proxies` are trusted to say where a request comes from.
     """
 
     def __init__(
@@ -47,16 +42,21 @@ class Control:
         config_provider: ConfigProvider | None = None,
         *,
         sign_in: SignIn | None = None,
-        address_of: Callable[[Any], str] = peer_of,
+        proxies: TrustedProxies | None = None,
         queue_timeout_s: float = QUEUE_TIMEOUT_S,
     ) -> None:
         self._pool_provider = pool_provider
         self._config_provider = config_provider
         self.peppers = peppers
         self.sign_in = sign_in
-        self.address_of = address_of
+        self._proxies = proxies or TrustedProxies()
         self._queue_timeout_s = queue_timeout_s
         self._free = asyncio.Semaphore(TRANSACTIONS_MAX)
+
+    def address_of(self, scope: Any) -> str:
+        """Return the client's address in an ASGI scope, as far as the proxies before it are trusted."""
+        client = scope.get("client")
+        return self._proxies.client_of(str(client[0]) if client else "", scope["headers"])
 
     def check_models(self, names: Iterable[str], *, param: str, unchecked: bool) -> None:
         """Hold names of models against the configuration in force, unless they are to be `unchecked`.
