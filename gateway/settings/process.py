@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.errors import ConfigError
+from gateway.settings.client import ClientSettings
 from gateway.settings.config_file import read_settings_section
 from gateway.settings.fields import FileSettings
 from gateway.settings.problems import sentence
@@ -20,7 +21,7 @@ ENV_PREFIX = "PENSTOCK_"
 CONFIG_DEFAULT = Path("penstock.yaml")
 
 
-class Settings(FileSettings, BaseSettings):
+class Settings(FileSettings, ClientSettings, BaseSettings):
     """All settings of a process. Secrets are SecretStr: `repr`, logs and tracebacks show stars."""
 
     model_config = SettingsConfigDict(

@@ -64,29 +64,7 @@ class PublicSettings(BaseModel):
     @field_validator("public_url")
     @classmethod
     def _plain_address(cls, url: str | None) -> str | None:
-        """Return the address in one spelling: lower-case scheme and host. Refuse whatever is more than an address."""
-        if url is None:
-            return None
-        example = "such as https://gateway.example.com"
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port
-        except ValueError:  # a port that is no number, an unclosed bracket
-            raise ValueError(f"must be an address {example}") from None
-        if parts.scheme not in {"http", "https"} or port == 0 or not _is_host(host):
-            raise ValueError(f"must be an http:// or https:// address {example}")
-        if "@" in parts.netloc:
-            raise ValueError("must not hold credentials: it is told to everybody")
-        if "?" in url or "#" in url:
-            raise ValueError("must not hold a query or a fragment")
-        if url.endswith("/"):
-            raise ValueError("must not end in a slash")
-        if not _PATH.fullmatch(parts.path) or ".." in parts.path:
-            raise ValueError("may only have a plain path after the host")
-        if parts.path.endswith("/v1"):
-            raise ValueError("must be the address without /v1, which is added where a client wants it")
-        shown = f"[{host}]" if ":" in host else host
-        return f"{parts.scheme}://{shown}{'' if port is None else f':{port}'}{parts.path}"
+        return None if url is None else plain_address(url)
 
     @field_validator("opencode_provider_id")
     @classmethod
@@ -103,6 +81,33 @@ class PublicSettings(BaseModel):
         if not _PROVIDER_NAME.fullmatch(name) or name.strip() != name:
             raise ValueError("must be 1 to 60 letters, digits, spaces and simple punctuation")
         return name
+
+
+def plain_address(url: str) -> str:
+    """Return a gateway's address in one spelling: lower-case scheme and host.
+
+    Raises ValueError for whatever is more than an address, without quoting it.
+    """
+    example = "such as https://gateway.example.com"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:  # a port that is no number, an unclosed bracket
+        raise ValueError(f"must be an address {example}") from None
+    if parts.scheme not in {"http", "https"} or port == 0 or not _is_host(host):
+        raise ValueError(f"must be an http:// or https:// address {example}")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold credentials: it is told to everybody")
+    if "?" in url or "#" in url:
+        raise ValueError("must not hold a query or a fragment")
+    if url.endswith("/"):
+        raise ValueError("must not end in a slash")
+    if not _PATH.fullmatch(parts.path) or ".." in parts.path:
+        raise ValueError("may only have a plain path after the host")
+    if parts.path.endswith("/v1"):
+        raise ValueError("must be the address without /v1, which is added where a client wants it")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}{'' if port is None else f':{port}'}{parts.path}"
 
 
 def _is_host(host: str) -> bool:

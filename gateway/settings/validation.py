@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_ONLY = frozenset(
     {"postgres_dsn", "postgres_direct_dsn", "redis_url", "key_peppers", "oidc_client_secret", "config"}
+    | {"url", "admin_key", "ca_file"}
 )
-"""Settings that penstock.yaml may not hold: secrets, and the file's own path."""
+"""Settings that penstock.yaml may not hold: secrets, the file's own path, and what a caller of gateways sets."""
 
 Model = TypeVar("Model", bound=BaseModel)
 Step = str | int
