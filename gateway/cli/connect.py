@@ -81,7 +81,7 @@ class Control:
 def control(postgres_dsn: str | None) -> Control:
     """Return what to administer, given the value of `--postgres-dsn`. Raises ConfigError saying what to set."""
     settings = load_settings(postgres_dsn=postgres_dsn)
-    dev = _running_dev()
+    dev = running_dev()
     address = settings.require_postgres_dsn() if settings.postgres_dsn else _address_of(dev)
     if isinstance(dev.get("config"), str) and dev.get("postgres_dsn") == address:
         config = Path(str(dev["config"]))
@@ -97,7 +97,7 @@ def direct_address(postgres_dsn: str | None) -> str:
         return settings.require_postgres_dsn()
     if settings.postgres_dsn or settings.postgres_direct_dsn:
         return settings.require_postgres_direct_dsn()
-    return _address_of(_running_dev())
+    return _address_of(running_dev())
 
 
 def peppers_of(settings: Settings) -> Peppers:
@@ -108,7 +108,7 @@ def peppers_of(settings: Settings) -> Peppers:
         raise ConfigError(f"PENSTOCK_KEY_PEPPERS: {error}") from None
 
 
-def _running_dev() -> dict[str, object]:
+def running_dev() -> dict[str, object]:
     """Return what a `penstock dev` that runs in this folder tells of itself, nothing when none does."""
     try:
         described = read_json(DEV_FILE)

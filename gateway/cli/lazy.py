@@ -60,6 +60,7 @@ COMMANDS: Final = {
     "engine": LazyCommand(
         "Run a simulated vLLM engine, or send traffic to one.", "gateway.cli.engine:engine", _RUN, beside=("replay",)
     ),
+    "opencode": LazyCommand("What OpenCode needs for a gateway.", "gateway.cli.opencode:app", _RUN),
     "migrate": LazyCommand("Bring the database to this release.", "gateway.cli.migrate:migrate", _RUN),
     "check-config": LazyCommand(
         "Say what is wrong with a penstock.yaml.", "gateway.cli.check_config:check_config", _RUN

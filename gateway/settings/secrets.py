@@ -6,6 +6,7 @@ Only the form is checked here, and no message quotes an address; each client lib
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -38,3 +39,9 @@ def _redis(address: SecretStr) -> SecretStr:
 
 PostgresDsn = Annotated[SecretStr, AfterValidator(_postgres)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
+
+
+def secret_in_environment(name: str) -> SecretStr | None:
+    """Return a secret that somebody gives to a command in a variable of its own, None when it is not set or empty."""
+    value = os.environ.get(name, "").strip()
+    return SecretStr(value) if value else None
