@@ -18,6 +18,7 @@ import structlog
 from gateway import __version__
 from gateway.admin.api import build_admin_app
 from gateway.admin.routes.context import Control
+from gateway.admin.sign_in.service import SignIn
 from gateway.admit.admitter import Admitter
 from gateway.admit.bucket_store import BucketStore
 from gateway.admit.budgets import BudgetBook
@@ -123,7 +124,11 @@ class Gateway:
         )
         self._export(metrics)
         control = Control(
-            lambda: resources.pool, _peppers(settings), lambda: self.stages.config, proxies=self.stages.proxies
+            lambda: resources.pool,
+            _peppers(settings),
+            lambda: self.stages.config,
+            sign_in=SignIn.of(settings, lambda: self.stages.config.sign_in, lambda: resources.pool),
+            proxies=self.stages.proxies,
         )
         admin = build_admin_app(control, __version__)
         describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from gateway.admin import rendering
 from gateway.admin.bounds import Bounds
 from gateway.admin.rendering import PROBLEM
-from gateway.admin.routes import audit, keys, limits, organizations, teams, usage, users
+from gateway.admin.routes import audit, keys, limits, organizations, sign_in, teams, usage, users
 from gateway.admin.routes.context import Control, Problem
 
 PREFIX = "/admin/v1"
@@ -51,6 +51,8 @@ def build_admin_app(control: Control, version: str) -> FastAPI:
     for resource in (organizations, teams, users, keys, limits, usage, audit):
         api.include_router(resource.router)
     app.include_router(api)
+    for outside in (sign_in.router, sign_in.own_router):
+        app.include_router(outside, responses=_ERRORS)
     _describe_errors(app)
     return app
 

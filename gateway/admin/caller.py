@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -27,19 +27,6 @@ class Caller:
     name: str
     scope: Scope
     credential: str | None = None
-
-
-class SignIn(Protocol):
-    """Recognises tokens of an identity provider, so that they can be shown instead of an admin key."""
-
-    async def verify(self, token: str) -> object:
-        """Return the identity that a token proves. No database is asked, the provider may be.
-
-        Raises InvalidKey, and Unavailable while the provider does not answer.
-        """
-
-    async def caller(self, db: Database, identity: object) -> Caller:
-        """Return who that is here. Raises InvalidKey for somebody unknown or deleted."""
 
 
 async def set_actor(db: Database, caller: Caller, *, address: str, agent: str, request_id: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from gateway.admin.caller import Caller
 from gateway.admin.names import as_id, checked_name
 from gateway.admin.page import FIRST_PAGE, Page
-from gateway.admin.scope import PLATFORM, Role, Scope
+from gateway.admin.scope import Role, Scope
 from gateway.authenticate.key import ADMIN_PREFIX, make_key, parse_key
 from gateway.errors import InvalidKey, NotFound
 
@@ -132,9 +132,9 @@ def scope_of_user(
 ) -> Scope:
     """Return the reach of a person of this role, who administers some of the teams that it is a member of."""
     if role == Role.PLATFORM_ADMIN:
-        return PLATFORM
+        return Scope(None, user_id, None, tuple(member_of))
     if role == Role.ORGANIZATION_ADMIN:
-        return Scope(organization_id)
+        return Scope(organization_id, user_id, None, tuple(member_of))
     return Scope(organization_id, user_id, tuple(administered), tuple(member_of))
 
 
