@@ -1,24 +1,29 @@
 """API keys: made out to a team and optionally to one of its members, shown once, listed by public id, revoked.
 
-Only an HMAC of the secret reaches the database. A trigger there tells every replica of a change within a second.
+Only an HMAC of the secret reaches the database. A trigger there tells every replica of a change within a second. How a
+key is changed and rotated is in `gateway.admin.key_changes`.
 """
 
 import datetime as dt
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 import asyncpg
 
 from gateway.admin.database import Database
 from gateway.admin.names import as_id, checked_models, checked_name, quoted
+from gateway.admin.networks import checked_networks
 from gateway.admin.organizations import narrowed
 from gateway.admin.page import FIRST_PAGE, Page
 from gateway.admin.scope import Scope
 from gateway.admin.teams import Team, find_team
 from gateway.admin.users import find_user
 from gateway.authenticate.key import KEY_PREFIX, PUBLIC_ID_CHARS, Peppers, make_key, parse_key
+from gateway.domain.addresses import unmapped
 from gateway.errors import Conflict, NotFound
+
+KeyStatus: TypeAlias = Literal["active", "expired", "revoked"]
 
 _SELECT = """
     SELECT api_key.id, api_key.public_id, api_key.name,
@@ -26,26 +31,36 @@ _SELECT = """
             WHEN api_key.expires_at <= now() THEN 'expired' ELSE 'active' END AS status,
         api_key.organization_id, organization.name AS organization, api_key.team_id, team.name AS team,
         api_key.user_id, app_user.name AS "user", api_key.models_allowed AS models,
-        api_key.expires_at, api_key.revoked_at, api_key.created_at
+        api_key.addresses_allowed AS addresses, api_key.expires_at, api_key.revoked_at, api_key.rotated_at,
+        api_key.previous_expires_at, api_key.created_at
     FROM api_key
         JOIN organization ON organization.id = api_key.organization_id
         JOIN team ON team.id = api_key.team_id
         LEFT JOIN app_user ON app_user.id = api_key.user_id
     WHERE organization.deleted_at IS NULL AND ($1::uuid IS NULL OR api_key.organization_id = $1)
+        AND ($2::uuid[] IS NULL OR api_key.team_id = ANY($2) OR api_key.user_id = $3)
 """
+
+# In words that the planner can hold against the partial indexes of api_key.
+_WITH_STATUS: Final[dict[KeyStatus, str]] = {
+    "active": "AND api_key.revoked_at IS NULL AND (api_key.expires_at IS NULL OR api_key.expires_at > now())",
+    "expired": "AND api_key.revoked_at IS NULL AND api_key.expires_at <= now()",
+    "revoked": "AND api_key.revoked_at IS NOT NULL",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key without its secret. `organization`, `team` and `user` are names; `user` None: a service key of the team.
 
-    `models` None: every model. `public_id` is the part of the key that may be told.
+    `models` None: every model; `addresses` None: from anywhere, else networks. `public_id` is the part of the key that
+    may be told. `previous_expires_at`: until when the secret before the last rotation counts, or counted, too.
     """
 
     id: UUID
     public_id: str
     name: str
-    status: Literal["active", "expired", "revoked"]
+    status: KeyStatus
     organization_id: UUID
     organization: str
     team_id: UUID
@@ -53,8 +68,11 @@ class ApiKey:
     user_id: UUID | None
     user: str | None
     models: tuple[str, ...] | None
+    addresses: tuple[str, ...] | None
     expires_at: dt.datetime | None
     revoked_at: dt.datetime | None
+    rotated_at: dt.datetime | None
+    previous_expires_at: dt.datetime | None
     created_at: dt.datetime
 
 
@@ -62,7 +80,9 @@ class ApiKey:
 class NewApiKey:
     """What a key is made of: its team and owner by id or name, and what it may do.
 
-    `organization` tells teams of the same name apart. `models` None: every model; `expires_in` None: never expires.
+    `organization` tells teams of the same name apart. `user` None: a service key, or the caller's own where the caller
+    does not administer the team. `models` None: every model; `addresses` None: from anywhere, else networks such as
+    10.0.0.0/8; `expires_in` None: never expires.
     """
 
     team: str
@@ -70,7 +90,23 @@ class NewApiKey:
     user: str | None = None
     name: str = ""
     models: tuple[str, ...] | None = None
+    addresses: tuple[str, ...] | None = None
     expires_in: dt.timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFilter:
+    """Which keys of a scope to list; None: any. `organization`, `team` and `user` are ids or names.
+
+    `name` is a part of the name, in either case; `model` a model that the keys may use.
+    """
+
+    organization: str | None = None
+    team: str | None = None
+    user: str | None = None
+    status: KeyStatus | None = None
+    name: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +118,21 @@ class CreatedKey:
 
 
 async def create_key(db: Database, scope: Scope, peppers: Peppers, wanted: NewApiKey) -> CreatedKey:
-    """Make a key under the newest pepper.
+    """Make a key under the newest pepper. Who does not administer the team makes keys of its own there.
 
     Raises InvalidRequest, NotFound for team or user, Conflict when the user is not a member of the team.
     """
     name = checked_name(wanted.name) if wanted.name else ""
     models = None if wanted.models is None else checked_models(wanted.models)
+    addresses = None if wanted.addresses is None else checked_networks(wanted.addresses)
     team = await find_team(db, scope, wanted.team, organization=wanted.organization)
-    user_id = None if wanted.user is None else await _member(db, team, wanted.user)
+    user_id = await _holder(db, scope, team, wanted.user)
     key = make_key(peppers, KEY_PREFIX)
     row = await db.fetchrow(
         """
         INSERT INTO api_key (organization_id, team_id, user_id, public_id, secret_hmac, pepper_version, name,
-            models_allowed, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::interval)
+            models_allowed, addresses_allowed, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval)
         RETURNING id
         """,
         team.organization_id,
@@ -106,17 +143,21 @@ async def create_key(db: Database, scope: Scope, peppers: Peppers, wanted: NewAp
         key.pepper_version,
         name,
         models,
+        addresses,
         wanted.expires_in,
     )
     assert row is not None, "RETURNING returns"
     return CreatedKey(key.text, await find_key(db, scope, str(row["id"])))
 
 
-async def find_key(db: Database, scope: Scope, reference: str) -> ApiKey:
-    """Return the key with this id or public id; the whole key will do too, and is not quoted. Raises NotFound."""
+async def find_key(db: Database, scope: Scope, reference: str, *, for_update: bool = False) -> ApiKey:
+    """Return the key with this id or public id; the whole key will do too, and is not quoted. Raises NotFound.
+
+    `for_update` holds it against other changes until the transaction ends.
+    """
     row = await db.fetchrow(
-        f"{_SELECT} AND (api_key.id = $2 OR api_key.public_id = $3)",
-        scope.organization_id,
+        f"{_SELECT} AND (api_key.id = $4 OR api_key.public_id = $5) {'FOR UPDATE OF api_key' if for_update else ''}",
+        *_reach(scope),
         as_id(reference),
         _public_id(reference),
     )
@@ -126,23 +167,25 @@ async def find_key(db: Database, scope: Scope, reference: str) -> ApiKey:
 
 
 async def list_keys(
-    db: Database,
-    scope: Scope,
-    page: Page = FIRST_PAGE,
-    *,
-    organization: str | None = None,
-    team: str | None = None,
+    db: Database, scope: Scope, page: Page = FIRST_PAGE, wanted: KeyFilter | None = None
 ) -> list[ApiKey]:
-    """Return the keys within the scope, of one organization or team if given; one page, by id. Raises NotFound."""
-    scope = await narrowed(db, scope, organization)
-    team_id = None if team is None else (await find_team(db, scope, team)).id
+    """Return the keys within the scope that are wanted; one page, by id. Raises NotFound for what they shall be of."""
+    wanted = wanted or KeyFilter()
+    scope = await narrowed(db, scope, wanted.organization)
     rows = await db.fetch(
         f"""
-        {_SELECT} AND ($2::uuid IS NULL OR api_key.team_id = $2) AND ($3::uuid IS NULL OR api_key.id > $3)
-        ORDER BY api_key.id LIMIT $4
+        {_SELECT} {"" if wanted.status is None else _WITH_STATUS[wanted.status]}
+            AND ($4::uuid IS NULL OR api_key.team_id = $4) AND ($5::uuid IS NULL OR api_key.user_id = $5)
+            AND ($6::text IS NULL OR strpos(lower(api_key.name), lower($6)) > 0)
+            AND ($7::text IS NULL OR api_key.models_allowed IS NULL OR $7 = ANY(api_key.models_allowed))
+            AND ($8::uuid IS NULL OR api_key.id > $8)
+        ORDER BY api_key.id LIMIT $9
         """,
-        scope.organization_id,
-        team_id,
+        *_reach(scope),
+        None if wanted.team is None else (await find_team(db, scope, wanted.team)).id,
+        None if wanted.user is None else (await find_user(db, scope, wanted.user)).id,
+        wanted.name or None,
+        wanted.model,
         page.after,
         page.limit,
     )
@@ -151,13 +194,25 @@ async def list_keys(
 
 async def revoke_key(db: Database, scope: Scope, reference: str) -> ApiKey:
     """Revoke the key with this id, public id or text, for ever; again changes nothing. Raises NotFound."""
-    key = await find_key(db, scope, reference)
+    key = await find_key(db, scope, reference, for_update=True)
     await db.execute(
         "UPDATE api_key SET revoked_at = now() WHERE id = $1 AND organization_id = $2 AND revoked_at IS NULL",
         key.id,
         key.organization_id,
     )
     return await find_key(db, scope, str(key.id))
+
+
+async def _holder(db: Database, scope: Scope, team: Team, reference: str | None) -> UUID | None:
+    """Return the id of who shall hold a key of the team, None for a service key. Raises NotFound, Conflict."""
+    if scope.teams is None or team.id in scope.teams:
+        return None if reference is None else await _member(db, team, reference)
+    if team.id not in scope.member_of:
+        raise NotFound(f"no team {quoted(team.name)}", param="team")
+    user_id = await _member(db, team, str(scope.user_id) if reference is None else reference)
+    if user_id != scope.user_id:
+        raise NotFound(f"no user {quoted(reference or '')}", param="user")
+    return user_id
 
 
 async def _member(db: Database, team: Team, reference: str) -> UUID:
@@ -184,5 +239,15 @@ def _public_id(reference: str) -> str | None:
     return bare if len(bare) == PUBLIC_ID_CHARS and bare.isascii() and bare.isalnum() else None
 
 
+def _reach(scope: Scope) -> tuple[UUID | None, tuple[UUID, ...] | None, UUID | None]:
+    """Return how far a caller sees, as the first three parameters of `_SELECT`."""
+    return scope.organization_id, scope.teams, scope.user_id
+
+
 def _key(row: asyncpg.Record) -> ApiKey:
-    return ApiKey(**{**row, "models": None if row["models"] is None else tuple(row["models"])})
+    models, addresses = row["models"], row["addresses"]
+    listed = {
+        "models": None if models is None else tuple(models),
+        "addresses": None if addresses is None else tuple(str(unmapped(network)) for network in addresses),
+    }
+    return ApiKey(**{**row, **listed})

@@ -1,14 +1,25 @@
-"""`penstock key`: API keys. The text of a key is shown once, when it is made."""
+"""`penstock key`: API keys. The text of a key is shown once, when it is made or rotated."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from gateway.admin.keys import CreatedKey, NewApiKey, create_key, list_keys, revoke_key
+from gateway.admin.key_changes import update_key
+from gateway.admin.keys import (
+    CreatedKey,
+    KeyFilter,
+    KeyStatus,
+    NewApiKey,
+    create_key,
+    find_key,
+    list_keys,
+    revoke_key,
+)
 from gateway.admin.limits import Subject, set_limit
 from gateway.admin.scope import PLATFORM
 from gateway.admin.times import parse_lifetime
 from gateway.cli.connect import control
+from gateway.cli.key_options import Addresses, ChangedName, Expiry, KeyId, changed, listed, rotate, show_key
 from gateway.cli.limit_options import (
     BudgetUsd,
     ConcurrentRequests,
@@ -54,6 +65,7 @@ def create(
     user: _User = None,
     name: _Name = "",
     models: _Models = None,
+    address: Addresses = None,
     expires_in: ExpiresIn = None,
     requests_per_minute: RequestsPerMinute = None,
     tokens_per_minute: TokensPerMinute = None,
@@ -75,7 +87,8 @@ def create(
         organization=org,
         user=user,
         name=name,
-        models=None if models is None else tuple(model.strip() for model in models.split(",")),
+        models=None if models is None else listed(models),
+        addresses=tuple(address) if address else None,
         expires_in=None if expires_in is None else parse_lifetime(expires_in, "--expires-in"),
     )
     limits = limit_values(
@@ -112,11 +125,16 @@ def list_(
     *,
     org: Organization = None,
     team: Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Id or name of a team.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Id or name of a user.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="Only active, expired or revoked ones.")] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="PART", help="Part of the name.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="A model that they may use.")] = None,
     as_json: Json = False,
     postgres_dsn: PostgresDsn = None,
 ) -> None:
     """List the keys, without their secrets."""
-    found = control(postgres_dsn).every(lambda db, page: list_keys(db, PLATFORM, page, organization=org, team=team))
+    wanted = KeyFilter(org, team, user, _status(status), name, model)
+    found = control(postgres_dsn).every(lambda db, page: list_keys(db, PLATFORM, page, wanted))
     found.sort(key=lambda key: (key.organization, key.team, key.created_at))
     columns = {
         "organization": "organization",
@@ -126,6 +144,7 @@ def list_(
         "id": "public_id",
         "status": "status",
         "models": "models",
+        "addresses": "addresses",
         "expires": "expires_at",
     }
     empty = "no keys; make one with: penstock key create --org ORG --team TEAM"
@@ -133,12 +152,50 @@ def list_(
 
 
 @app.command()
-def revoke(
-    key: Annotated[str, typer.Argument(metavar="ID", help="Id of the key, in either form.")],
+def show(key: KeyId, *, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
+    """Show one key, without its secret."""
+    show_key(control(postgres_dsn).run(lambda db: find_key(db, PLATFORM, key)), as_json=as_json)
+
+
+@app.command()
+def update(
+    key: KeyId,
     *,
+    name: ChangedName = None,
+    models: Annotated[
+        str | None, typer.Option("--models", metavar="A,B", help="The only models that it may use; none: every model.")
+    ] = None,
+    address: Addresses = None,
+    expires_in: Expiry = None,
+    unchecked_model: UncheckedModel = False,
     as_json: Json = False,
     postgres_dsn: PostgresDsn = None,
 ) -> None:
+    """Change a key, within a second on every replica. `none` takes a value away."""
+    change = changed(name=name, models=models, addresses=address, expires_in=expires_in)
+    to = control(postgres_dsn)
+    named = change.models if isinstance(change.models, tuple) else ()
+    check_named(named, to.config, unchecked=unchecked_model)
+    now = to.run(lambda db: update_key(db, PLATFORM, key, change))
+    answer(now, f"key {now.public_id} of team {now.team} is changed", as_json=as_json)
+    note_unknown(named, to.config, unchecked=unchecked_model, as_json=as_json)
+
+
+app.command()(rotate)
+
+
+@app.command()
+def revoke(key: KeyId, *, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
     """Revoke a key, for ever: every replica refuses it within a second. Harmless when it is revoked already."""
     revoked = control(postgres_dsn).run(lambda db: revoke_key(db, PLATFORM, key))
     answer(revoked, f"key {revoked.public_id} of team {revoked.team} is revoked", as_json=as_json)
+
+
+def _status(text: str | None) -> KeyStatus | None:
+    for known in get_args(KeyStatus):
+        if text == known:
+            status: KeyStatus = known
+            return status
+    if text is None:
+        return None
+    raise InvalidRequest("--status must be active, expired or revoked", param="--status")

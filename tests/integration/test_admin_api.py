@@ -196,7 +196,7 @@ async def test_conflicts_and_what_is_not_there(api: Api) -> None:
         assert (await api.refused("GET", path))[0] == 404
     assert (await api.refused("PUT", "organizations"))[0] == 405
     assert (await api.client.put("/admin/v1/limits")).headers["allow"] == "DELETE, GET, POST"
-    assert (await api.client.put("/admin/v1/keys/x")).headers["allow"] == "DELETE"
+    assert (await api.client.put("/admin/v1/keys/x")).headers["allow"] == "DELETE, GET, PATCH"
     assert (await api.client.put("/openapi.json")).headers["allow"] == "GET, HEAD"
 
 

@@ -16,7 +16,7 @@ from gateway.admin.credentials import (
     verify_admin_credential,
 )
 from gateway.admin.database import Database, transaction_on
-from gateway.admin.keys import CreatedKey, NewApiKey, create_key, find_key, list_keys, revoke_key
+from gateway.admin.keys import CreatedKey, KeyFilter, NewApiKey, create_key, find_key, list_keys, revoke_key
 from gateway.admin.limit_values import LimitValues
 from gateway.admin.limits import Subject, clear_limit, list_limits, set_limit
 from gateway.admin.organizations import create_organization, list_organizations
@@ -85,7 +85,7 @@ async def test_a_key_is_found_in_every_form_and_revoked_once(postgres_dsn: str) 
         revoked = await revoke_key(db, PLATFORM, made.key)
     async with transaction_on(postgres_dsn) as db:
         assert await revoke_key(db, PLATFORM, str(about.id)) == revoked
-        assert await list_keys(db, PLATFORM, team="core") == [revoked]
+        assert await list_keys(db, PLATFORM, wanted=KeyFilter(team="core")) == [revoked]
     assert revoked.status == "revoked"
     assert revoked.revoked_at is not None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from gateway.admin.database import Database, transaction_on
-from gateway.admin.keys import ApiKey, NewApiKey, create_key, find_key, list_keys, revoke_key
+from gateway.admin.keys import ApiKey, KeyFilter, NewApiKey, create_key, find_key, list_keys, revoke_key
 from gateway.admin.limit_values import LimitValues
 from gateway.admin.limits import Subject, clear_limit, list_limits, set_limit
 from gateway.admin.organizations import create_organization, find_organization, list_organizations
@@ -90,7 +90,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "key by id": lambda db, scope, victim: find_key(db, scope, str(victim.key.id)),
     "key by public id": lambda db, scope, victim: find_key(db, scope, victim.key.public_id),
     "revoke key": lambda db, scope, victim: revoke_key(db, scope, str(victim.key.id)),
-    "keys": lambda db, scope, victim: list_keys(db, scope, team=str(victim.team.id)),
+    "keys": lambda db, scope, victim: list_keys(db, scope, wanted=KeyFilter(team=str(victim.team.id))),
     "limits": lambda db, scope, victim: list_limits(db, scope, organization=victim.team.organization),
 }
 

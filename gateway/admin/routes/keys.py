@@ -1,39 +1,41 @@
-"""API keys over HTTP: list them, make one (its text is answered this once), and revoke one."""
+"""API keys over HTTP: list and read them, make, change, rotate and revoke them. The text of a key is answered once."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from pydantic import Field
 
-from gateway.admin.keys import ApiKey, NewApiKey, create_key, list_keys, revoke_key
+from gateway.admin.key_changes import GRACE_DEFAULT, rotate_key, update_key
+from gateway.admin.keys import (
+    ApiKey,
+    KeyFilter,
+    KeyStatus,
+    NewApiKey,
+    create_key,
+    find_key,
+    list_keys,
+    revoke_key,
+)
 from gateway.admin.limits import Subject, set_limit
-from gateway.admin.names import MODELS_MAX
 from gateway.admin.routes.call import AdminDep, AdminRoute
-from gateway.admin.routes.context import Listing, OrganizationQuery, PageDep, Reference
-from gateway.admin.routes.limit_fields import WantedLimits
-from gateway.admin.times import parse_lifetime
+from gateway.admin.routes.context import Listing, OrganizationQuery, PageDep
+from gateway.admin.routes.key_bodies import CREATED_EXAMPLE, KEY_EXAMPLE, ChangedKey, NewKey, Rotation
+from gateway.admin.times import parse_duration, parse_lifetime
 from gateway.domain.principal import Level
 from gateway.errors import InvalidRequest
 
 router = APIRouter(prefix="/keys", tags=["keys"], route_class=AdminRoute)
 
+_Key = Annotated[str, Path(max_length=200, description="Id or public id of the key.")]
 
-class NewKey(WantedLimits):
-    """What a key is made of. `user` null: a service key. `models` null: every model. `expires_in` like 30d, 12h.
 
-    The limits given are of the one model `limits_model`, or of all. `unchecked_model` takes names of models that
-    penstock.yaml does not have.
-    """
+def _answers(status: int, example: dict[str, Any], **documented: str) -> dict[int | str, dict[str, Any]]:
+    """Return what the OpenAPI document shows for an answer, with what its headers say."""
+    headers = {name: {"description": said, "schema": {"type": "string"}} for name, said in documented.items()}
+    return {status: {"content": {"application/json": {"example": example}}, "headers": headers}}
 
-    team: Reference
-    organization: Reference | None = None
-    user: Reference | None = None
-    name: str = ""
-    models: Annotated[list[str], Field(max_length=MODELS_MAX)] | None = None
-    expires_in: Annotated[str, Field(max_length=20)] | None = None
-    limits_model: str | None = None
-    unchecked_model: bool = False
+
+_TAGGED = "Of the key as it is answered: send it back in If-Match."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +45,51 @@ class CreatedKeyShown(ApiKey):
     key: str = field(repr=False)
 
 
-@router.get("", operation_id="list_keys")
+@dataclass(frozen=True, slots=True)
+class RotatedKeyShown(ApiKey):
+    """A key under a new secret; `key` is shown only now.
+
+    The text before counts until `previous_expires_at`. `older_ended`: one from before that would still have counted,
+    and has ended now.
+    """
+
+    key: str = field(repr=False)
+    older_ended: bool
+
+
+@router.get(
+    "",
+    operation_id="list_keys",
+    responses=_answers(200, {"data": [KEY_EXAMPLE], "next_after": None}),
+)
 async def index(
     admin: AdminDep,
     page: PageDep,
     organization: OrganizationQuery = None,
     team: Annotated[str | None, Query(max_length=200, description="Id or name of one team.")] = None,
+    user: Annotated[str | None, Query(max_length=200, description="Id or name of one user.")] = None,
+    status: Annotated[KeyStatus | None, Query(description="Only keys with this status.")] = None,
+    name: Annotated[str | None, Query(max_length=200, description="Part of the name, in either case.")] = None,
+    model: Annotated[str | None, Query(max_length=200, description="A model that the keys may use.")] = None,
 ) -> Listing[ApiKey]:
-    """List keys, without their secrets."""
-    return Listing[ApiKey].of(await list_keys(admin.db, admin.scope, page, organization=organization, team=team), page)
+    """List keys, without their secrets: all of the organization, of teams that one administers, and one's own."""
+    wanted = KeyFilter(organization, team, user, status, name, model)
+    return Listing[ApiKey].of(await list_keys(admin.db, admin.scope, page, wanted), page)
 
 
-@router.post("", status_code=201, operation_id="create_key")
+@router.post("", status_code=201, operation_id="create_key", responses=_answers(201, CREATED_EXAMPLE, ETag=_TAGGED))
 async def create(admin: AdminDep, wanted: NewKey) -> CreatedKeyShown:
-    """Make a key, and show it this once."""
+    """Make a key, and show it this once.
+
+    Members make keys of their own in teams that they are in, without limits: those are for administrators of the team.
+    """
     new = NewApiKey(
         team=wanted.team,
         organization=wanted.organization,
         user=wanted.user,
         name=wanted.name,
         models=None if wanted.models is None else tuple(wanted.models),
+        addresses=None if wanted.addresses is None else tuple(wanted.addresses),
         expires_in=None if wanted.expires_in is None else parse_lifetime(wanted.expires_in),
     )
     limits = wanted.values()
@@ -73,12 +100,55 @@ async def create(admin: AdminDep, wanted: NewKey) -> CreatedKeyShown:
     admin.control.check_models(named, param="limits_model", unchecked=wanted.unchecked_model)
     made = await create_key(admin.db, admin.scope, admin.control.peppers, new)
     if limits:
-        key = Subject(Level.KEY, str(made.about.id))
-        await set_limit(admin.db, admin.scope, key, limits, model=wanted.limits_model)
-    return CreatedKeyShown(**asdict(made.about), key=made.key)
+        admin.scope.require_team(made.about.team_id, "set limits of a key")
+        subject = Subject(Level.KEY, str(made.about.id))
+        await set_limit(admin.db, admin.scope, subject, limits, model=wanted.limits_model)
+    return CreatedKeyShown(**asdict(admin.tagged(made.about)), key=made.key)
 
 
-@router.delete("/{key}", operation_id="revoke_key")
-async def revoke(admin: AdminDep, key: Annotated[str, Path(max_length=200)]) -> ApiKey:
-    """Revoke a key (id or public id), for ever; harmless when it is revoked already."""
-    return await revoke_key(admin.db, admin.scope, key)
+@router.get("/{key}", operation_id="read_key", responses=_answers(200, KEY_EXAMPLE, ETag=_TAGGED))
+async def read(admin: AdminDep, key: _Key) -> ApiKey:
+    """Read one key, without its secret."""
+    return admin.tagged(await find_key(admin.db, admin.scope, key))
+
+
+@router.patch("/{key}", operation_id="update_key", responses=_answers(200, KEY_EXAMPLE, ETag=_TAGGED))
+async def update(admin: AdminDep, key: _Key, wanted: ChangedKey) -> ApiKey:
+    """Change what is given; null takes a value away. It acts within a second on every replica.
+
+    Whoever holds a key may change its name; the rest is for administrators of its team.
+    """
+    change = wanted.change()
+    if isinstance(change.models, tuple):
+        admin.control.check_models(change.models, param="models", unchecked=wanted.unchecked_model)
+    admin.check_match(await find_key(admin.db, admin.scope, key, for_update=True))
+    return admin.tagged(await update_key(admin.db, admin.scope, key, change))
+
+
+@router.post(
+    "/{key}/rotate",
+    operation_id="rotate_key",
+    responses=_answers(200, CREATED_EXAMPLE | {"older_ended": False}, ETag=_TAGGED),
+)
+async def rotate(admin: AdminDep, key: _Key, wanted: Rotation | None = None) -> RotatedKeyShown:
+    """Give a key a new secret, shown this once; its id, limits and usage stay. The text before counts for the grace.
+
+    A key has two texts at most: rotated again within a grace, the oldest ends at once, and `older_ended` says so.
+    """
+    given = None if wanted is None else wanted.grace
+    grace = GRACE_DEFAULT if given is None else parse_duration(given, "grace")
+    admin.check_match(await find_key(admin.db, admin.scope, key, for_update=True))
+    rotated = await rotate_key(admin.db, admin.scope, admin.control.peppers, key, grace=grace)
+    about = asdict(admin.tagged(rotated.about))
+    return RotatedKeyShown(**about, key=rotated.key, older_ended=rotated.older_ended)
+
+
+@router.delete(
+    "/{key}",
+    operation_id="revoke_key",
+    responses=_answers(200, KEY_EXAMPLE | {"status": "revoked", "revoked_at": "2026-08-02T09:30:00Z"}, ETag=_TAGGED),
+)
+async def revoke(admin: AdminDep, key: _Key) -> ApiKey:
+    """Revoke a key, both of its texts, for ever and within a second; harmless when it is revoked already."""
+    admin.check_match(await find_key(admin.db, admin.scope, key, for_update=True))
+    return admin.tagged(await revoke_key(admin.db, admin.scope, key))

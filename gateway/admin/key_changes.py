@@ -1,0 +1,140 @@
+"""How API keys change: what they may be used for and until when, and their secret.
+
+A key that is rotated keeps its id, its limits and its usage. Its new text counts at once and the one before for a
+grace, in which clients move over; then nobody needs to remember to revoke it.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from gateway.admin.database import Database
+from gateway.admin.keys import ApiKey, find_key
+from gateway.admin.limit_values import REMOVED, Removal
+from gateway.admin.names import checked_models, checked_name
+from gateway.admin.networks import checked_networks
+from gateway.admin.scope import Scope
+from gateway.admin.times import LIFETIME_S_MAX
+from gateway.authenticate.key import Peppers, rotated_key
+from gateway.errors import Conflict, InvalidRequest
+
+GRACE_DEFAULT: Final = dt.timedelta(hours=24)
+GRACE_MAX: Final = dt.timedelta(days=30)
+
+Texts: TypeAlias = tuple[str, ...] | Removal | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """What shall be different about a key. None leaves a value as it is, REMOVED takes it away: no name, every model,
+    from anywhere, never expires.
+
+    `expires_at` is aware.
+    """
+
+    name: str | Removal | None = None
+    models: Texts = None
+    addresses: Texts = None
+    expires_at: dt.datetime | Removal | None = None
+
+    @property
+    def is_of_the_name_alone(self) -> bool:
+        """Whether nothing is changed that a key may do."""
+        return self.models is None and self.addresses is None and self.expires_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class RotatedKey:
+    """A key under a new secret. `key` is its whole new text, which is never shown again.
+
+    `older_ended`: a text from before the last rotation would still have counted, and has ended now.
+    """
+
+    key: str = field(repr=False)
+    about: ApiKey
+    older_ended: bool
+
+
+async def update_key(db: Database, scope: Scope, reference: str, change: KeyChange) -> ApiKey:
+    """Change a key (id, public id or text), which acts within a second. An expired key may be prolonged.
+
+    A key's holder may change its name; what it may do is for administrators of its team and above.
+
+    Raises InvalidRequest, NotFound, Forbidden, and Conflict for a revoked key.
+    """
+    key = await find_key(db, scope, reference, for_update=True)
+    if key.status == "revoked":
+        raise Conflict("the key is revoked, for ever: make a new one", param="key")
+    if not change.is_of_the_name_alone:
+        scope.require_team(key.team_id, "change what a key may do")
+    columns = _columns(change)
+    if not columns:
+        raise InvalidRequest("say what to change: name, models, addresses or expires_at")
+    assignments = ", ".join(f"{column} = ${number}" for number, column in enumerate(columns, 3))
+    await db.execute(
+        f"UPDATE api_key SET {assignments} WHERE id = $1 AND organization_id = $2",  # noqa: S608 - columns of this module
+        key.id,
+        key.organization_id,
+        *columns.values(),
+    )
+    return await find_key(db, scope, str(key.id))
+
+
+async def rotate_key(
+    db: Database, scope: Scope, peppers: Peppers, reference: str, *, grace: dt.timedelta = GRACE_DEFAULT
+) -> RotatedKey:
+    """Give a key (id, public id or text) a new secret under the newest pepper; the one before counts for `grace`, too.
+
+    With no grace it ends within a second. One key has two secrets at most: what was left of an earlier grace ends now.
+
+    Raises InvalidRequest for a grace below 0 or above GRACE_MAX, NotFound, and Conflict for a key that is revoked or
+    expired.
+    """
+    if not dt.timedelta(0) <= grace <= GRACE_MAX:
+        raise InvalidRequest(f"grace must be 0s to {GRACE_MAX.days}d", param="grace")
+    key = await find_key(db, scope, reference, for_update=True)
+    if key.status == "revoked":
+        raise Conflict("the key is revoked, for ever: make a new one", param="key")
+    if key.status == "expired":
+        raise Conflict("the key has expired: prolong it first, or make a new one", param="key")
+    new = rotated_key(peppers, key.public_id)
+    row = await db.fetchrow(
+        """
+        UPDATE api_key SET secret_hmac = $3, pepper_version = $4, rotated_at = now(),
+            previous_secret_hmac = old.secret_hmac, previous_pepper_version = old.pepper_version,
+            previous_expires_at = now() + $5::interval
+        FROM api_key AS old
+        WHERE api_key.id = $1 AND api_key.organization_id = $2 AND old.id = $1 AND old.organization_id = $2
+        RETURNING old.previous_expires_at > now() AS older_ended
+        """,
+        key.id,
+        key.organization_id,
+        new.secret_hmac,
+        new.pepper_version,
+        grace,
+    )
+    assert row is not None, "held for update"
+    return RotatedKey(new.text, await find_key(db, scope, str(key.id)), bool(row["older_ended"]))
+
+
+def _columns(change: KeyChange) -> dict[str, object]:
+    """Return what is to be written, by column. Raises InvalidRequest."""
+    columns: dict[str, object] = {}
+    if change.name is not None:
+        columns["name"] = "" if change.name is REMOVED or change.name == "" else checked_name(change.name)
+    if change.models is not None:
+        columns["models_allowed"] = None if change.models is REMOVED else checked_models(change.models)
+    if change.addresses is not None:
+        columns["addresses_allowed"] = None if change.addresses is REMOVED else checked_networks(change.addresses)
+    if change.expires_at is not None:
+        columns["expires_at"] = None if change.expires_at is REMOVED else _checked_end(change.expires_at)
+    return columns
+
+
+def _checked_end(moment: dt.datetime) -> dt.datetime:
+    left_s = (moment - dt.datetime.now(dt.UTC)).total_seconds()
+    if left_s <= 0:
+        raise InvalidRequest("expires_at is in the past; to end a key now, revoke it", param="expires_at")
+    if left_s > LIFETIME_S_MAX:
+        raise InvalidRequest("expires_at is more than ten years from now", param="expires_at")
+    return moment
