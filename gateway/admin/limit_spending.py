@@ -8,18 +8,22 @@ from gateway.admin.database import Database
 from gateway.admin.limits import LimitRule
 from gateway.admit.budget import period_start
 from gateway.domain.budget import BudgetKey
-from gateway.domain.principal import BudgetPeriod
+from gateway.domain.principal import CALENDAR_PERIODS, BudgetPeriod
 from gateway.settle.spending import BUDGETS_MAX, sum_up
 from gateway.units import format_usd
 
 
 @dataclass(frozen=True, slots=True)
 class LimitRuleSpent(LimitRule):
-    """A rule, and of each budget what its period's requests have cost or may yet cost, as exact US dollars in text."""
+    """A rule, and of each budget what its period's requests have cost or may yet cost, as exact US dollars in text.
+
+    Of sessions nothing is told: each has spent its own.
+    """
 
     spent_day_usd: str | None
     spent_week_usd: str | None
     spent_month_usd: str | None
+    spent_session_usd: None = None
 
 
 async def with_spending(db: Database, rules: Sequence[LimitRule], now: dt.datetime) -> list[LimitRuleSpent]:
@@ -30,7 +34,8 @@ async def with_spending(db: Database, rules: Sequence[LimitRule], now: dt.dateti
         start = period_start(period, today)
         return BudgetKey(rule.organization_id, rule.level, rule.subject_id, rule.model, period, start)
 
-    wanted = [key(rule, period) for rule in rules for period in BudgetPeriod if rule.budget_usd(period) is not None]
+    periods = CALENDAR_PERIODS
+    wanted = [key(rule, period) for rule in rules for period in periods if rule.budget_usd(period) is not None]
     spent: dict[BudgetKey, str] = {}
     for start in range(0, len(wanted), BUDGETS_MAX):
         part = wanted[start : start + BUDGETS_MAX]

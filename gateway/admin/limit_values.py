@@ -39,7 +39,8 @@ class LimitValues:
     """What a rule allows, named as its columns; None leaves a value as it is, REMOVED takes it away.
 
     A burst is a bucket's capacity, by default one minute's worth; a rate that is removed takes its burst with it.
-    Budgets are amounts in pico-USD (see `budget_amount`), each for its period; 0 lets nothing through that costs.
+    Budgets are amounts in pico-USD (see `budget_amount`), each for its period or for each session; 0 lets nothing
+    through that costs.
 
     Raises InvalidRequest unless every value is a whole number from 1 to LIMIT_MAX, CONCURRENT_REQUESTS_MAX or
     OUTPUT_TOKENS_MAX, a budget from 0 to BUDGET_MAX.
@@ -58,6 +59,7 @@ class LimitValues:
     budget_day_pico_usd: Money = None
     budget_week_pico_usd: Money = None
     budget_month_pico_usd: Money = None
+    budget_session_pico_usd: Money = None
     budget_stops_streams: bool | None = None
 
     @classmethod

@@ -1,5 +1,5 @@
 """Limits of an organization, a team, a user or a key: requests and tokens per minute, requests at once, length of
-answers, and money per day, week and month.
+answers, and money per day, week, month and session.
 
 A rule is a row of its own per subject and model; what is not given is not limited. All rules that apply to a request
 must pass, so a narrower rule never widens a wider one.
@@ -66,6 +66,7 @@ class LimitRule:
     budget_day_usd: str | None
     budget_week_usd: str | None
     budget_month_usd: str | None
+    budget_session_usd: str | None
     budget_stops_streams: bool
     created_at: dt.datetime
 
@@ -75,7 +76,7 @@ class LimitRule:
         return any(self.budget_usd(period) is not None for period in BudgetPeriod)
 
     def budget_usd(self, period: BudgetPeriod) -> str | None:
-        """Return how much may be spent in a period, None when the rule does not say."""
+        """Return how much may be spent in a period (or a session), None when the rule does not say."""
         amount: str | None = getattr(self, f"budget_{period}_usd")
         return amount
 

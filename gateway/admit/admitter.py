@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gateway.admit.bucket_store import BucketStore
     from gateway.admit.budgets import BudgetBook
     from gateway.admit.local import LocalBuckets
+    from gateway.admit.policy import LimitSet
     from gateway.domain.call import Call
     from gateway.domain.config import ModelConfig
     from gateway.domain.principal import Principal
@@ -102,6 +103,8 @@ class Admitter:
             self._metrics.decided("too_large")
             raise
         tenant, deployment = limits.tenant, limits.deployment
+        if limits.in_session is not None and call.session is not None:
+            tenant = limits.in_session
         if not tenant and deployment is None:
             self._metrics.decided("unlimited")
             return Reservation(call.event_id, expected, experience, most)
@@ -110,7 +113,8 @@ class Admitter:
         claim = wide = None
         if tenant.budgets:
             worst = nano_usd(most)
-            claim = Claim(call.event_id, tenant, usage, worst, nano_usd(cost.least) if call.stream else worst)
+            least = nano_usd(cost.least) if call.stream else worst
+            claim = Claim(call.event_id, tenant, usage, worst, least, call.session)
         elif tenant:
             claim = Claim(call.event_id, tenant, usage)
         if deployment is not None:
@@ -213,8 +217,7 @@ class Admitter:
         if isinstance(answer, Exceeded):
             self._budgets.compare(claim)
             self._metrics.decided("refused_budget")
-            name = limits.name(answer.index)
-            raise BudgetExceeded(f"the {name} is used up, or too little is left for as long an answer as was asked for")
+            raise _exceeded(limits, answer.index)
         if not isinstance(answer, Refusal):
             self._metrics.decided("budget_unknown")
             raise BudgetUnknown("what is left of the budget cannot be told now", retry_after_s=1.0)
@@ -233,6 +236,15 @@ class Admitter:
         refusal = LimitExceeded(said, retry_after_s=min(answer.wait_ms / 1000, RETRY_AFTER_S_MAX))
         refusal.headers = headers
         raise refusal
+
+
+def _exceeded(limits: LimitSet, index: int) -> BudgetExceeded:
+    said = f"the {limits.name(index)} is used up, or too little is left for as long an answer as was asked for"
+    if not limits.is_of_session(index):
+        return BudgetExceeded(said)
+    error = BudgetExceeded(f"{said}; a new session has its own")
+    error.plain = "the session budget is used up; a new session has its own"
+    return error
 
 
 def _given_back(claim: Claim | None, levels: list[int]) -> list[tuple[bytes, bytes]]:

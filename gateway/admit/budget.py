@@ -10,6 +10,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gateway.domain.budget import LEDGER_START
 from gateway.domain.principal import BudgetPeriod
 from gateway.units import PicoUsd
 
@@ -27,10 +28,18 @@ class BudgetState:
 
 
 class BudgetTerms(NamedTuple):
-    """A budget's amount in nano-USD, and whether a stream may be given what is left of it."""
+    """A budget's amount in nano-USD, and whether a stream may be given what is left of it.
+
+    `kept_ms`: for how long its counter is kept after its last use; 0: until a time that it was given when it was begun.
+    """
 
     amount: int
     stops: bool
+    kept_ms: int = 0
+
+    def told(self) -> tuple[int, ...]:
+        """Return them as reserve.lua reads them."""
+        return (self.amount, int(self.stops), self.kept_ms) if self.kept_ms else (self.amount, int(self.stops))
 
 
 class Lacking(NamedTuple):
@@ -87,7 +96,9 @@ def pico_usd(amount: int) -> PicoUsd:
 
 
 def period_start(period: BudgetPeriod, day: dt.date) -> dt.datetime:
-    """Return when the period began that a day (in UTC) lies in."""
+    """Return when the period began that a day (in UTC) lies in; for sessions LEDGER_START."""
+    if period is BudgetPeriod.SESSION:
+        return LEDGER_START
     if period is BudgetPeriod.WEEK:
         day -= dt.timedelta(days=day.weekday())
     elif period is BudgetPeriod.MONTH:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from gateway.admit.policy import redis_keys
+from gateway.admit.budget_keys import SESSION_KEPT_S, redis_keys
 from gateway.admit.script import Script
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class BudgetCounters:
     async def begin(self, sums: Mapping[BudgetKey, BudgetState]) -> None:
         """Begin those budgets that are not, with what is spent and what open requests hold."""
         for batch in _batches(list(sums)):
-            ends = [int((each.period_end.timestamp() + KEPT_S) * 1000) for each in batch]
+            ends = [int(_kept_until_s(each) * 1000) for each in batch]
             told = [(sums[each].spent, sums[each].reserved, end) for each, end in zip(batch, ends, strict=True)]
             await self._call(self._begin, [key for each in batch for key in redis_keys(each)], told, self._ttl_ms)
 
@@ -114,6 +115,11 @@ class BudgetCounters:
 
     async def _call(self, script: Script, keys: Sequence[str], argument: object, *more: int) -> Any:
         return await self._redis.call(script, (len(keys), *keys, msgspec.json.encode(argument), *more))
+
+
+def _kept_until_s(budget: BudgetKey) -> float:
+    """Return the Unix time until which a counter is kept; each use of a session's keeps it for longer."""
+    return time.time() + SESSION_KEPT_S if budget.session is not None else budget.period_end.timestamp() + KEPT_S
 
 
 def _batches(budgets: Sequence[BudgetKey]) -> list[list[BudgetKey]]:

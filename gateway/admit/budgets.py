@@ -17,7 +17,7 @@ import structlog
 from gateway.admit.budget import NANO_USD_MAX, BudgetState, nano_usd
 from gateway.admit.budget_counters import BATCH, BudgetCounters
 from gateway.admit.budget_differences import Differences
-from gateway.admit.policy import redis_keys
+from gateway.admit.budget_keys import redis_keys
 from gateway.errors import BudgetUnknown, LimiterUnavailable, Unavailable
 
 if TYPE_CHECKING:

@@ -9,19 +9,28 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.admit.bucket import Refusal, UsageVector
-    from gateway.admit.policy import LimitSet, PeriodKeys
+    from gateway.admit.budget_keys import PeriodKeys
+    from gateway.admit.policy import LimitSet
 
 
 class Claim:
     """Amounts for one set of limits, of one request.
 
     `worst` is what it may cost at most, `least` what it must be given of that where a budget gives a stream what is
-    left (`worst` for what is no stream), both in nano-USD.
+    left (`worst` for what is no stream), both in nano-USD. `session` is what the client calls its session, if it does.
     """
 
     __slots__ = ("budget_keys", "event_id", "least", "limits", "periods", "taken", "usage", "worst")
 
-    def __init__(self, event_id: UUID, limits: LimitSet, usage: UsageVector, worst: int = 0, least: int = 0) -> None:
+    def __init__(
+        self,
+        event_id: UUID,
+        limits: LimitSet,
+        usage: UsageVector,
+        worst: int = 0,
+        least: int = 0,
+        session: str | None = None,
+    ) -> None:
         self.event_id = event_id.hex
         self.limits = limits
         self.usage = usage
@@ -33,7 +42,7 @@ class Claim:
         """The budgets' periods, by when the request was opened: a UUIDv7 begins with its time. None without budgets."""
         self.budget_keys: tuple[str, ...] = ()
         if limits.budgets:
-            self.periods = limits.period_keys(event_id.int >> 80)
+            self.periods = limits.period_keys(event_id.int >> 80, session)
             self.budget_keys = self.periods.redis
 
 

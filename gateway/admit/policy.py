@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
@@ -10,13 +9,14 @@ from uuid import UUID
 import msgspec
 
 from gateway.admit.bucket import Bucket, Weights
-from gateway.admit.budget import BudgetTerms, nano_usd, period_start
-from gateway.domain.budget import BudgetKey
-from gateway.domain.principal import ConcurrencyLimit, Level, Limit, LimitUnit
+from gateway.admit.budget import BudgetTerms, nano_usd
+from gateway.admit.budget_keys import SESSION_KEPT_S, period_keys
+from gateway.domain.principal import BudgetPeriod, ConcurrencyLimit, Level, Limit, LimitUnit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gateway.admit.budget_keys import PeriodKeys
     from gateway.domain.config import ModelConfig, TokenWeights
     from gateway.domain.principal import Budget, Principal
 
@@ -28,17 +28,7 @@ BUDGET_WAIT_MS = 5_000
 """What a refusal says to wait where no refill tells: until others' requests may have ended, or cost less than held."""
 
 _DAY_MS = 86_400_000
-_EPOCH_ORDINAL = 719_163
-"""Of 1970-01-01 among the days that `datetime` counts."""
 _DEPLOYMENT = UUID(int=0)
-
-
-class PeriodKeys(NamedTuple):
-    """The budgets of one day: their sums in Postgres, and in Redis two keys each: its hash, and what is held of it."""
-
-    day: int
-    sums: tuple[BudgetKey, ...]
-    redis: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +47,8 @@ class LimitSet:
     concurrency: tuple[ConcurrencyLimit, ...]
     lease_keys: tuple[str, ...]
     budgets: tuple[Budget, ...]
+    session_budgets: tuple[Budget, ...]
+    """The last ones of `budgets`: those that each session has of its own."""
     terms: tuple[BudgetTerms, ...]
     terms_json: bytes | None
     """What reserve.lua is told of leases and budgets, None where there are neither."""
@@ -75,26 +67,20 @@ class LimitSet:
         """Return the Redis key of one request's reservation."""
         return self.reservations + event_id
 
-    def period_keys(self, opened_ms: int) -> PeriodKeys:
-        """Return the budgets' keys for a request opened at a Unix time in milliseconds: one for each day."""
+    def period_keys(self, opened_ms: int, session: str | None = None) -> PeriodKeys:
+        """Return the budgets' keys for a request opened at a Unix time in milliseconds, in this session.
+
+        Those of days, weeks and months are worked out once a day, those of the session each time.
+        """
         day = opened_ms // _DAY_MS
         known = self._periods
         if known is None or known.day != day:
-            date = dt.date.fromordinal(_EPOCH_ORDINAL + day)
-            sums = tuple(
-                BudgetKey(
-                    self.organization_id,
-                    budget.level,
-                    budget.subject_id,
-                    budget.model,
-                    budget.period,
-                    period_start(budget.period, date),
-                )
-                for budget in self.budgets
-            )
-            redis = tuple(key for each in sums for key in redis_keys(each))
-            known = self._periods = PeriodKeys(day, sums, redis)
-        return known
+            dated = self.budgets[: len(self.budgets) - len(self.session_budgets)]
+            known = self._periods = period_keys(self.organization_id, dated, day)
+        if not self.session_budgets:
+            return known
+        assert session is not None, "only requests in a session have its budgets"
+        return known.and_those(period_keys(self.organization_id, self.session_budgets, day, session))
 
     def name(self, index: int) -> str:
         """Return how a refusal names a limit: buckets, leases and budgets are counted through."""
@@ -102,6 +88,10 @@ class LimitSet:
         names += (each.name for each in self.concurrency)
         names += (each.name for each in self.budgets)
         return names[index]
+
+    def is_of_session(self, index: int) -> bool:
+        """Whether a limit, counted as `name` does, is a budget of sessions."""
+        return index >= len(self.limits) + len(self.concurrency) + len(self.budgets) - len(self.session_budgets)
 
     def headers(self, levels: Sequence[int]) -> list[tuple[bytes, bytes]]:
         """Return `x-ratelimit-{limit,remaining,reset}-…` of the tightest bucket of each unit, by the buckets' levels.
@@ -127,11 +117,13 @@ class LimitSet:
 class Applicable(NamedTuple):
     """All that a request must pass. `deployment`: the model's own limits over all tenants, None where it has none.
 
+    `tenant` is for requests in no session; `in_session` has the budgets of sessions, too, and is None without any.
     Capacities are the tightest of all buckets that count tokens, input and output alike, input alone, or output alone;
     None where there is no such bucket.
     """
 
     tenant: LimitSet
+    in_session: LimitSet | None
     deployment: LimitSet | None
     token_capacity: float | None
     input_capacity: float | None
@@ -140,7 +132,11 @@ class Applicable(NamedTuple):
 
 def applicable(principal: Principal, model: ModelConfig) -> Applicable:
     """Return what a request of `principal` for `model` must pass."""
-    tenant = limit_set(principal, model)
+    tenant, in_session = limit_set(principal, model), None
+    if any(
+        budget.period is BudgetPeriod.SESSION and budget.model in (None, model.name) for budget in principal.budgets
+    ):
+        in_session = limit_set(principal, model, in_session=True)
     deployment = deployment_set(model)
     sets = (tenant,) if deployment is None else (tenant, deployment)
 
@@ -157,6 +153,7 @@ def applicable(principal: Principal, model: ModelConfig) -> Applicable:
 
     return Applicable(
         tenant,
+        in_session,
         deployment,
         tightest(LimitUnit.TOKENS),
         tightest(LimitUnit.INPUT_TOKENS),
@@ -164,15 +161,17 @@ def applicable(principal: Principal, model: ModelConfig) -> Applicable:
     )
 
 
-def limit_set(principal: Principal, model: ModelConfig) -> LimitSet:
+def limit_set(principal: Principal, model: ModelConfig, *, in_session: bool = False) -> LimitSet:
     """Return the tenant's limits that a request of `principal` for `model` must pass, widest level first."""
     either = (None, model.name)
+    budgets = [budget for budget in principal.budgets if budget.model in either]
     return _limit_set(
         principal.organization_id.hex,
         principal.organization_id,
         [limit for limit in principal.limits if limit.model in either],
         [limit for limit in principal.concurrency_limits if limit.model in either],
-        [budget for budget in principal.budgets if budget.model in either],
+        [budget for budget in budgets if budget.period is not BudgetPeriod.SESSION],
+        [budget for budget in budgets if budget.period is BudgetPeriod.SESSION and in_session],
         model.weights,
     )
 
@@ -198,14 +197,7 @@ def deployment_set(model: ModelConfig) -> LimitSet | None:
     )
     if not limits and not concurrency:
         return None
-    return _limit_set(f"model:{model.name}", _DEPLOYMENT, limits, concurrency, [], model.weights)
-
-
-def redis_keys(budget: BudgetKey) -> tuple[str, str]:
-    """Return the Redis keys of a budget: its hash, and what is held of it."""
-    suffix = f"{budget.subject_id.hex}:{budget.period}:{budget.period_start:%Y%m%d}:{budget.model or ''}"
-    tag = budget.organization_id.hex
-    return f"pst:{{{tag}}}:s:{suffix}", f"pst:{{{tag}}}:h:{suffix}"
+    return _limit_set(f"model:{model.name}", _DEPLOYMENT, limits, concurrency, [], [], model.weights)
 
 
 def _limit_set(
@@ -213,18 +205,24 @@ def _limit_set(
     organization_id: UUID,
     limits: Sequence[Limit],
     concurrency: Sequence[ConcurrencyLimit],
-    budgets: Sequence[Budget],
+    dated_budgets: Sequence[Budget],
+    session_budgets: Sequence[Budget],
     weights: TokenWeights,
 ) -> LimitSet:
+    budgets = (*dated_budgets, *session_budgets)
     buckets = tuple(Bucket(float(each.burst), each.per_minute / 60, _weights(each.unit, weights)) for each in limits)
     spec = [[bucket.capacity, bucket.refill_per_s, *bucket.weights] for bucket in buckets]
-    terms = tuple(BudgetTerms(nano_usd(budget.amount), budget.stops_streams) for budget in budgets)
+    terms = tuple(
+        BudgetTerms(nano_usd(budget.amount), budget.stops_streams, kept_ms)
+        for some, kept_ms in ((dated_budgets, 0), (session_budgets, SESSION_KEPT_S * 1000))
+        for budget in some
+    )
     told = [
         LEASE_MS,
         CONCURRENCY_WAIT_MS,
         BUDGET_WAIT_MS,
         [limit.requests for limit in concurrency],
-        [(term.amount, int(term.stops)) for term in terms],
+        [term.told() for term in terms],
     ]
     keys = tuple(f"pst:{{{tag}}}:b:{each.subject_id.hex}:{each.unit}:{each.model or ''}" for each in limits)
     lease_keys = tuple(f"pst:{{{tag}}}:l:{each.subject_id.hex}:{each.model or ''}" for each in concurrency)
@@ -236,7 +234,8 @@ def _limit_set(
         spec_json=msgspec.json.encode(spec),
         concurrency=tuple(concurrency),
         lease_keys=lease_keys,
-        budgets=tuple(budgets),
+        budgets=budgets,
+        session_budgets=tuple(session_budgets),
         terms=terms,
         terms_json=msgspec.json.encode(told) if concurrency or budgets else None,
         organization_id=organization_id,

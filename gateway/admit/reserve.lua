@@ -16,7 +16,8 @@
 -- and only where there are leases or budgets:
 -- ARGV[4]   event id
 -- ARGV[5]   JSON: [milliseconds of a lease, wait_ms where a lease lacks, wait_ms where a budget does,
---           [places of each lease], [[amount, 1: a stream is given what is left] of each budget]]
+--           [places of each lease], [[amount, 1: a stream is given what is left, and for one that lapses when it is not
+--           used: after how many milliseconds] of each budget]]
 -- ARGV[6]   JSON: [the most that the request may cost, the least that it may be given of that where it is a stream]
 -- returns   {1, level..., money taken, spent and reserved of each budget...} when granted (levels rounded down, the
 --             money only with ARGV[4])
@@ -107,6 +108,9 @@ else
     for i = 1, #budgets do
       hold(KEYS[#spec + #leases + 2 * i], KEYS[#spec + #leases + 2 * i + 1], ARGV[4], take, now_ms, ARGV[1])
       totals[i] = totals[i] + take
+      if budgets[i][3] then
+        redis.call('PEXPIRE', KEYS[#spec + #leases + 2 * i], budgets[i][3])
+      end
     end
     record = string.format('%s %.0f', record, take)
   end

@@ -32,6 +32,7 @@ class _Row(msgspec.Struct, frozen=True):
     budget_day_pico_usd: int | None
     budget_week_pico_usd: int | None
     budget_month_pico_usd: int | None
+    budget_session_pico_usd: int | None
     budget_stops_streams: bool
 
 
@@ -71,6 +72,7 @@ def limits_of(rules: str, subjects: Mapping[Level, UUID]) -> Limited:
             (BudgetPeriod.DAY, row.budget_day_pico_usd),
             (BudgetPeriod.WEEK, row.budget_week_pico_usd),
             (BudgetPeriod.MONTH, row.budget_month_pico_usd),
+            (BudgetPeriod.SESSION, row.budget_session_pico_usd),
         ):
             if amount is not None:
                 budgets.append(Budget(level, subject, period, PicoUsd(amount), row.budget_stops_streams, model))

@@ -42,7 +42,7 @@ BudgetUsd: TypeAlias = Annotated[
 ]
 Period: TypeAlias = Annotated[
     BudgetPeriod | None,
-    typer.Option("--budget-period", help="From midnight UTC, Monday, or the first of the month; one budget for each."),
+    typer.Option("--budget-period", help="From midnight UTC, Monday, the first of the month, or by each session."),
 ]
 StopsStreams: TypeAlias = Annotated[
     bool | None,
@@ -73,7 +73,7 @@ def limit_values(
                     f"'{_option(name)} {NONE}' takes a limit away, and a new key has none: leave it out"
                 )
     if budget_usd is not None and budget_period is None:
-        raise InvalidRequest("--budget-usd needs --budget-period day, week or month")
+        raise InvalidRequest("--budget-usd needs --budget-period day, week, month or session")
     if budget_period is not None and budget_usd is None:
         away = "" if of_new else f" (or '--budget-usd {NONE}' to take a budget away)"
         raise InvalidRequest(f"--budget-period needs --budget-usd{away}")

@@ -1,4 +1,4 @@
-"""One budget in one of its periods: what is asked of the ledger, and what Redis has a counter for."""
+"""One budget in one of its periods, or of one session: what is asked of the ledger, what Redis has a counter for."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from gateway.domain.principal import Level
 
 
+LEDGER_START = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+"""Where the period of a session's budget starts: all that the session has ever cost counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class BudgetKey:
     """What is spent of it is the cost of all requests of the subject that were opened in the period.
 
     `model` narrows it to one model name of penstock.yaml, as it was asked for (None: any model). `period_start` is a
-    midnight in UTC, aware: of a Monday for weeks, of the first for months.
+    midnight in UTC, aware: of a Monday for weeks, of the first for months, LEDGER_START for sessions. `session` is what
+    the client calls it, None for the other periods.
     """
 
     organization_id: UUID
@@ -29,10 +34,12 @@ class BudgetKey:
     model: str | None
     period: BudgetPeriod
     period_start: dt.datetime
+    session: str | None = None
 
     @property
     def period_end(self) -> dt.datetime:
-        """The midnight at which the next period starts."""
+        """The midnight at which the next period starts. A session's budget has none."""
+        assert self.session is None, "a session has no end"
         if self.period is BudgetPeriod.DAY:
             return self.period_start + dt.timedelta(days=1)
         if self.period is BudgetPeriod.WEEK:

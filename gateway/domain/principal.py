@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from gateway.units import format_usd
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -39,11 +41,15 @@ class LimitUnit(StrEnum):
 
 
 class BudgetPeriod(StrEnum):
-    """For how long a budget is; periods begin at midnight UTC, weeks on Monday, months on the first."""
+    """What a budget is for. Days begin at midnight UTC, weeks on Monday, months on the first; a session has no end."""
 
     DAY = "day"
     WEEK = "week"
     MONTH = "month"
+    SESSION = "session"
+
+
+CALENDAR_PERIODS = (BudgetPeriod.DAY, BudgetPeriod.WEEK, BudgetPeriod.MONTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ class ConcurrencyLimit:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much may be spent in a period. `model` narrows it to one model name of penstock.yaml.
+    """How much may be spent in a period, or by each session. `model` narrows it to one model name of penstock.yaml.
 
     `stops_streams`: a stream is stopped when what was left for it is spent; otherwise nothing begins that could cost
     more than what is left.
@@ -99,7 +105,9 @@ class Budget:
 
     @property
     def name(self) -> str:
-        """How a refusal names this budget: `team budget per month`."""
+        """How a refusal names this budget: `team budget per month`, `session budget of 5.00 USD`."""
+        if self.period is BudgetPeriod.SESSION:
+            return f"session budget of {_with_cents(self.amount)} USD{_narrowed(self.model)}"
         return f"{self.level} budget per {self.period}{_narrowed(self.model)}"
 
 
@@ -137,6 +145,11 @@ class Principal:
     def may_use(self, model: str) -> bool:
         """Return whether the key may use the model called `model` in penstock.yaml."""
         return self.models_allowed is None or model in self.models_allowed
+
+
+def _with_cents(amount: PicoUsd) -> str:
+    whole, _, fraction = format_usd(amount).partition(".")
+    return f"{whole}.{fraction:0<2}"
 
 
 def _narrowed(model: str | None) -> str:

@@ -52,7 +52,7 @@ def render(error: GatewayError, dialect: Dialect = OPENAI) -> tuple[bytes, list[
         headers.append((b"x-should-retry", b"false"))
         if _invites_retries(said):
             headers.append((DETAIL_HEADER, _header_safe(f"{error.code}: {error.message}")))
-            said = _fixed(said, "; the reason is in the response header x-penstock-error-detail")
+            said = _fixed(said, error.plain, "; the reason is in the response header x-penstock-error-detail")
     elif error.retry_after_s is not None:
         milliseconds = max(round(error.retry_after_s * 1000), 1)
         headers.append((b"retry-after", b"%d" % max(-(-milliseconds // 1000), 1)))
@@ -66,7 +66,7 @@ def error_event(error: GatewayError, dialect: Dialect = OPENAI) -> bytes:
     if not error.permanent:
         said = said._replace(kind="server_error", param=None)
     elif _invites_retries(said):
-        said = _fixed(said, "")
+        said = _fixed(said, error.plain, "")
     return dialect.event(said)
 
 
@@ -85,10 +85,10 @@ def _is_retried(text: str | None) -> bool:
     )
 
 
-def _fixed(said: ErrorText, where: str) -> ErrorText:
+def _fixed(said: ErrorText, plain: str | None, where: str) -> ErrorText:
     return ErrorText(
         status=said.status,
-        message=_FIXED_TEXT.get(said.status, _FIXED_TEXT[400]) + where,
+        message=(plain or _FIXED_TEXT.get(said.status, _FIXED_TEXT[400])) + where,
         kind="invalid_request_error" if _is_retried(said.kind) else said.kind,
         code="refused" if _is_retried(said.code) else said.code,
         param=None if _is_retried(said.param) else said.param,

@@ -1,7 +1,8 @@
 """What was spent of budgets, from the ledger: the truth that the counters in Redis are rebuilt from and held against.
 
 Periods start at midnight in UTC, so days of the rollup, the rows that are not in it yet, and what requests in flight
-may cost at most are all there is to add; one statement, so one snapshot: nothing is counted twice or left out.
+may cost at most are all there is to add; one statement, so one snapshot: nothing is counted twice or left out. Of a
+session all that is kept of its hours counts, however long ago.
 """
 
 from __future__ import annotations
@@ -38,35 +39,57 @@ OPEN_AGE_MAX = dt.timedelta(days=2)
 CLOCKS_APART_MAX = dt.timedelta(days=1)
 """How far ahead of this replica's clock another's may have opened a request."""
 
+SESSION_TAIL_MAX = dt.timedelta(days=8)
+"""Rows that are not rolled up yet count for sessions from so long ago on; older ones do once they are, in seconds."""
+
+
+def _its_own(row: str) -> str:
+    """Return the SQL that tells whether a row is of the budget's subject and model."""
+    return f"""CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN {row}.team_id = b.subject_id
+                   WHEN 'user' THEN {row}.user_id = b.subject_id WHEN 'key' THEN {row}.key_id = b.subject_id END
+           AND (b.model IS NULL OR {row}.model = b.model)"""
+
+
 # OFFSET 0 keeps Postgres from joining the openings with whole partitions of events: each is looked up by its key.
+_OPEN = f"""
+       (SELECT coalesce(sum(o.estimate_cost_pico_usd), 0) FROM usage_open o
+         WHERE o.organization_id = b.organization_id AND {{which}}
+           AND o.deadline_at > now() - make_interval(secs => $1) AND o.opened_at >= $2 AND o.opened_at < $3
+           AND {_its_own("o")}
+           AND NOT EXISTS (SELECT FROM usage_event e WHERE e.event_id = o.event_id AND e.opened_at = o.opened_at
+                              AND e.opened_at >= $2 AND e.opened_at < $3 OFFSET 0)) AS open
+  FROM budget b ORDER BY b.position
+"""  # noqa: S608 - constants of this module
+
+_BUDGETS = """
+SELECT * FROM unnest($5::uuid[], $6::text[], $7::uuid[], $8::text[], {more}) WITH ORDINALITY
+    AS b (organization_id, level, subject_id, model, {names}, position)
+"""
+
 _SPENT = f"""
 WITH budget AS (
-    SELECT position, organization_id, level, subject_id, model, since, until,
-           (since AT TIME ZONE 'UTC')::date AS since_day, (until AT TIME ZONE 'UTC')::date AS until_day
-      FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[]) WITH ORDINALITY
-        AS b (organization_id, level, subject_id, model, since, until, position)
-), tail AS MATERIALIZED ({TAIL.format(since="$7", until="$8")}
+    SELECT *, (since AT TIME ZONE 'UTC')::date AS since_day, (until AT TIME ZONE 'UTC')::date AS until_day
+      FROM ({_BUDGETS.format(more="$9::timestamptz[], $10::timestamptz[]", names="since, until")}) AS b
+), tail AS MATERIALIZED ({TAIL.format(since="$4", until="$3")}
 )
 SELECT (SELECT coalesce(sum(d.cost_pico_usd), 0) FROM usage_day d
          WHERE d.organization_id = b.organization_id AND d.day >= b.since_day AND d.day < b.until_day
-           AND CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN d.team_id = b.subject_id
-                   WHEN 'user' THEN d.user_id = b.subject_id WHEN 'key' THEN d.key_id = b.subject_id END
-           AND (b.model IS NULL OR d.model = b.model))
+           AND {_its_own("d")})
      + (SELECT coalesce(sum(t.cost_pico_usd), 0) FROM tail t
          WHERE t.organization_id = b.organization_id AND t.opened_at >= b.since AND t.opened_at < b.until
-           AND CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN t.team_id = b.subject_id
-                   WHEN 'user' THEN t.user_id = b.subject_id WHEN 'key' THEN t.key_id = b.subject_id END
-           AND (b.model IS NULL OR t.model = b.model)) AS closed,
-       (SELECT coalesce(sum(o.estimate_cost_pico_usd), 0) FROM usage_open o
-         WHERE o.organization_id = b.organization_id AND o.deadline_at > now() - make_interval(secs => $9)
-           AND o.opened_at >= $10 AND o.opened_at < $8 AND o.opened_at >= b.since AND o.opened_at < b.until
-           AND CASE b.level WHEN 'organization' THEN true WHEN 'team' THEN o.team_id = b.subject_id
-                   WHEN 'user' THEN o.user_id = b.subject_id WHEN 'key' THEN o.key_id = b.subject_id END
-           AND (b.model IS NULL OR o.model = b.model)
-           AND NOT EXISTS (SELECT FROM usage_event e WHERE e.event_id = o.event_id AND e.opened_at = o.opened_at
-                              AND e.opened_at >= $10 AND e.opened_at < $8 OFFSET 0)) AS open
-  FROM budget b ORDER BY b.position
-"""  # noqa: S608 - a constant of the neighbouring module
+           AND {_its_own("t")}) AS closed,
+{_OPEN.format(which="o.opened_at >= b.since AND o.opened_at < b.until")}"""  # noqa: S608 - constants
+
+_SPENT_BY_SESSIONS = f"""
+WITH budget AS ({_BUDGETS.format(more="$9::text[]", names="session")}
+), tail AS MATERIALIZED (
+    SELECT * FROM ({TAIL.format(since="$4", until="$3")}) AS t WHERE t.session = ANY ($9)
+)
+SELECT (SELECT coalesce(sum(s.cost_pico_usd), 0) FROM usage_session s
+         WHERE s.organization_id = b.organization_id AND s.session = b.session AND {_its_own("s")})
+     + (SELECT coalesce(sum(t.cost_pico_usd), 0) FROM tail t
+         WHERE t.organization_id = b.organization_id AND t.session = b.session AND {_its_own("t")}) AS closed,
+{_OPEN.format(which="o.session = b.session")}"""  # noqa: S608 - constants
 
 _REAPED = "SELECT event_id FROM usage_event WHERE event_id = ANY($1::uuid[]) AND opened_at >= $2 AND reaped"
 
@@ -78,7 +101,7 @@ class Spending:
         self._pool = pool
 
     async def spent(self, budgets: Sequence[BudgetKey]) -> list[Spent]:
-        """Return for each budget what its period's requests have cost, and what those in flight may cost at most.
+        """Return for each what requests of its period or session have cost, and what those in flight may at most.
 
         Exact to the pico-USD: events with their adjustments, by the time at which the request was opened.
 
@@ -117,17 +140,33 @@ class Spending:
 async def sum_up(connection: Connection | PoolProxy, budgets: Sequence[BudgetKey]) -> list[Spent]:
     """Do as `Spending.spent` does for 1 to BUDGETS_MAX budgets. Raises what asyncpg raises."""
     assert all(budget.level in TENANT_LEVELS for budget in budgets), "budgets are tenants'"
-    columns = (
+    dated = [budget for budget in budgets if budget.session is None]
+    of_sessions = [budget for budget in budgets if budget.session is not None]
+    spent: dict[BudgetKey, Spent] = {}
+    # Times are known when a statement is planned, so that partitions of other days are not even opened.
+    now = dt.datetime.now(dt.UTC)
+    if dated:
+        starts, ends = [each.period_start for each in dated], [each.period_end for each in dated]
+        since, until = min(starts), min(max(ends), now + CLOCKS_APART_MAX)
+        bounds = (OVERDUE_S_MAX, max(since, now - OPEN_AGE_MAX), until, since)
+        rows = await connection.fetch(_SPENT, *bounds, *_columns(dated), starts, ends)
+        spent |= zip(dated, map(_spent, rows), strict=True)
+    if of_sessions:
+        bounds = (OVERDUE_S_MAX, now - OPEN_AGE_MAX, now + CLOCKS_APART_MAX, now - SESSION_TAIL_MAX)
+        names = [each.session for each in of_sessions]
+        rows = await connection.fetch(_SPENT_BY_SESSIONS, *bounds, *_columns(of_sessions), names)
+        spent |= zip(of_sessions, map(_spent, rows), strict=True)
+    return [spent[each] for each in budgets]
+
+
+def _columns(budgets: Sequence[BudgetKey]) -> tuple[list[object], ...]:
+    return (
         [budget.organization_id for budget in budgets],
         [budget.level.value for budget in budgets],
         [budget.subject_id for budget in budgets],
         [budget.model for budget in budgets],
-        [budget.period_start for budget in budgets],
-        [budget.period_end for budget in budgets],
     )
-    # Known when the statement is planned, so that partitions of other days are not even opened.
-    now = dt.datetime.now(dt.UTC)
-    since, until = min(columns[4]), min(max(columns[5]), now + CLOCKS_APART_MAX)
-    opened_since = max(since, now - OPEN_AGE_MAX)
-    rows = await connection.fetch(_SPENT, *columns, since, until, OVERDUE_S_MAX, opened_since)
-    return [Spent(PicoUsd(int(row["closed"])), PicoUsd(int(row["open"]))) for row in rows]
+
+
+def _spent(row: asyncpg.Record) -> Spent:
+    return Spent(PicoUsd(int(row["closed"])), PicoUsd(int(row["open"])))

@@ -103,6 +103,7 @@ async def test_every_value_is_set_over_http_and_null_takes_it_away(api: Api) -> 
         "concurrent_requests": 7,
         "output_tokens_max": 8,
         "budget_month_usd": "12.500000001",
+        "budget_session_usd": "0.25",
         "budget_stops_streams": True,
     }
     subject = {"level": "organization", "subject": "acme"}
@@ -111,7 +112,9 @@ async def test_every_value_is_set_over_http_and_null_takes_it_away(api: Api) -> 
     assert {name: rule[name] for name in NOTHING_SAID} == NOTHING_SAID
     assert (await api.get("limits"))["data"] == [rule]
     left = await api.post("limits", **subject, budget_month_usd=None, input_tokens_per_minute=None)
-    assert (left["budget_month_usd"], left["budget_stops_streams"]) == (None, False)
+    assert (left["budget_month_usd"], left["budget_session_usd"], left["budget_stops_streams"]) == (None, "0.25", True)
+    left = await api.post("limits", **subject, budget_session_usd=None)
+    assert (left["budget_session_usd"], left["budget_stops_streams"]) == (None, False)
     assert (left["input_tokens_per_minute"], left["input_tokens_burst"]) == (None, None)
     assert left["concurrent_requests"] == 7
 

@@ -13,7 +13,8 @@ import pytest
 import redis as sync_redis
 
 from gateway.admit.budget_counters import KEPT_S
-from gateway.admit.policy import BUDGET_WAIT_MS, redis_keys
+from gateway.admit.budget_keys import redis_keys
+from gateway.admit.policy import BUDGET_WAIT_MS
 from gateway.domain.budget import Spent
 from gateway.domain.principal import BudgetPeriod, Level
 from gateway.domain.usage import NO_USAGE

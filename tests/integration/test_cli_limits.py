@@ -32,13 +32,17 @@ def test_values_are_set_shown_and_taken_away_one_by_one(penstock: Penstock) -> N
     penstock(*ACME, "--tokens-per-minute", "9000", "--tokens-burst", "20000", "--concurrent-requests", "1000")
     penstock(*ACME, "--budget-usd", "25", "--budget-period", "day")
     penstock(*ACME, "--budget-usd", "0.5", "--budget-period", "week")
-    budgets = "25 USD a day (0 spent); 0.5 USD a week (0 spent)"
+    penstock(*ACME, "--budget-usd", "2", "--budget-period", "session")
+    budgets = "25 USD a day (0 spent); 0.5 USD a week (0 spent); 2 USD a session"
     allowed = f"9,000 tokens a minute (20,000 at once); 1,000 concurrent requests; {budgets}"
     header, line = penstock("limit", "list").out.splitlines()
     assert header.split() == ["organization", "level", "subject", "model", "allows"]
     assert allowed in line
+    (listed,) = penstock("limit", "list", "--json").document
+    assert (listed["budget_session_usd"], listed["spent_session_usd"], listed["spent_day_usd"]) == ("2", None, "0")
+    penstock(*ACME, "--budget-usd", "none", "--budget-period", "session")
     rule = penstock(*ACME, "--budget-usd", "none", "--budget-period", "day", "--json").document
-    assert (rule["budget_day_usd"], rule["budget_week_usd"]) == (None, "0.5")
+    assert (rule["budget_day_usd"], rule["budget_week_usd"], rule["budget_session_usd"]) == (None, "0.5", None)
     for taken in (["--tokens-per-minute", "none"], ["--budget-usd", "none", "--budget-period", "week"]):
         assert penstock(*ACME, *taken).code == 0
     said = penstock(*ACME, "--concurrent-requests", "none").out
@@ -49,7 +53,7 @@ def test_values_are_set_shown_and_taken_away_one_by_one(penstock: Penstock) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*ACME, "--budget-usd", "5"], "--budget-usd needs --budget-period day, week or month"),
+        ([*ACME, "--budget-usd", "5"], "--budget-usd needs --budget-period day, week, month or session"),
         ([*ACME, "--budget-period", "day"], "--budget-period needs --budget-usd (or '--budget-usd none'"),
         ([*ACME, "--budget-usd", "5", "--budget-period", "year"], "value for '--budget-period': 'year' is not one of"),
         ([*ACME, "--budget-usd", "-5", "--budget-period", "day"], "--budget-usd must be a plain decimal number in USD"),

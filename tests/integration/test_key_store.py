@@ -129,6 +129,7 @@ async def test_every_kind_of_limit_is_read(store: KeyStore, postgres_dsn: str) -
         Level.ORGANIZATION,
         budget_week_pico_usd=PicoUsd(1000),
         budget_month_pico_usd=largest,
+        budget_session_pico_usd=PicoUsd(7),
         budget_stops_streams=True,
         concurrent_requests=30,
         output_tokens_max=500,
@@ -145,6 +146,7 @@ async def test_every_kind_of_limit_is_read(store: KeyStore, postgres_dsn: str) -
     assert principal.budgets == (
         Budget(Level.ORGANIZATION, organization, BudgetPeriod.WEEK, PicoUsd(1000), stops_streams=True),
         Budget(Level.ORGANIZATION, organization, BudgetPeriod.MONTH, largest, stops_streams=True),
+        Budget(Level.ORGANIZATION, organization, BudgetPeriod.SESSION, PicoUsd(7), stops_streams=True),
         Budget(Level.KEY, key, BudgetPeriod.DAY, PicoUsd(0), model="m"),
     )
     assert principal.output_bounds == (OutputBound(500), OutputBound(99, "m"))

@@ -135,3 +135,39 @@ def test_a_budget_of_one_model_is_not_that_of_another(stack: Stack) -> None:
     tenant.limit(Level.ORGANIZATION, model="sim", budget_day_pico_usd=0)
     client = stack.gateway.http(tenant.key)
     wait_for(lambda: client.post(CHAT, chat()).status == 402, "the other rule is heard of")
+
+
+def test_each_session_has_its_own_budget_on_every_replica_and_after_redis(stack: Stack) -> None:
+    """However a client tells its session; one that tells none is let through, and found in the ledger without one."""
+    tenant = stack.tenant(budget_session_pico_usd=TOKENS_PAID_FOR * OUTPUT_PICO)
+    clients = [gateway.http(tenant.key) for gateway in stack.gateways]
+    asked = chat(max_tokens=25, ignore_eos=True)
+    first, second = {"x-session-id": "ses_1"}, {"x-session-affinity": "ses_2"}
+    assert clients[0].post(CHAT, asked, first).status == 200
+    all_closed(stack.dsn, tenant, 1)
+    for client in clients:
+        refused = client.post(CHAT, asked, first)
+        assert_refused(refused, 402, "budget_exceeded")
+        assert "retry-after" not in refused.headers
+        assert refused.error["message"].startswith("the session budget of 0.000032 USD is used up")
+        with looking(stack.redis_url) as redis:
+            redis.flushall()
+    assert clients[1].post(CHAT, asked, second).status == 200
+    assert clients[1].post(CHAT, {**asked, "prompt_cache_key": "ses_3"}).status == 200
+    assert [clients[0].post(CHAT, asked).status for _ in range(3)] == [200] * 3
+    rows = all_closed(stack.dsn, tenant, 6)
+    assert [row["session"] for row in rows] == ["ses_1", "ses_2", "ses_3", None, None, None]
+    assert [row["session"] for row in opened_events(stack.dsn, tenant)] == [row["session"] for row in rows]
+    for told in (second, {"x-claude-code-session-id": "ses_3"}):
+        assert_refused(clients[0].post(CHAT, asked, told), 402, "budget_exceeded")
+
+
+def test_a_stream_is_stopped_when_its_session_s_budget_is_spent(stack: Stack) -> None:
+    tenant = stack.tenant(budget_session_pico_usd=TOKENS_PAID_FOR * OUTPUT_PICO, budget_stops_streams=True)
+    asked = chat(stream=True, max_tokens=4000, **LONG)
+    with stack.gateway.http(tenant.key).stream(CHAT, asked, {"x-session-id": "ses_1"}) as stream:
+        events = stream.chunks()
+    assert not stream.cut
+    assert events[-1]["error"]["code"] == "budget_exceeded"
+    (row,) = all_closed(stack.dsn, tenant, 1)
+    assert 0 < row["completion_tokens"] <= TOKENS_PAID_FOR

@@ -10,7 +10,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from gateway.domain.budget import BudgetKey
+from gateway.domain.budget import LEDGER_START, BudgetKey
 from gateway.domain.principal import BudgetPeriod, Level
 from gateway.errors import BudgetUnknown
 from gateway.settle.rollup import roll_up
@@ -93,6 +93,41 @@ async def test_requests_in_flight_count_with_what_they_may_cost(pool: Pool) -> N
         assert await Spending(pool).spent([budget(), budget(model="big")]) == [(0, 100), (0, 50)]
         await OWNER.event(connection, NOW, cost=3, event_id=opened)
         assert await Spending(pool).spent([budget()]) == [(3, 50)]
+
+
+@pytest.mark.parametrize("rolled_up", [True, False])
+async def test_a_session_has_all_that_it_ever_cost(pool: Pool, rolled_up: bool) -> None:  # noqa: FBT001 - pytest passes it by name
+    """Whatever the day: a session has no end; and nobody else's of the same name counts."""
+    sister, stranger = replace(OWNER, key_id=uuid4(), user_id=None), Owner()
+    async with pool.acquire() as connection:
+        old = await OWNER.event(connection, TODAY - 6 * DAY, cost=1, session="ses_1")
+        await OWNER.event(connection, NOW, cost=2, session="ses_1", model="big")
+        await sister.event(connection, NOW, cost=4, session="ses_1")
+        await OWNER.event(connection, NOW, cost=8, session="ses_2")
+        await OWNER.event(connection, NOW, cost=16, session=None)
+        await stranger.event(connection, NOW, cost=32, session="ses_1")
+        for session, model in (("ses_1", "sim"), ("ses_1", "big"), ("ses_2", "sim"), (None, "sim")):
+            await OWNER.opening(connection, NOW, cost=100, session=session, model=model)
+        closed = await OWNER.opening(connection, NOW, cost=100, session="ses_1")
+        await OWNER.event(connection, NOW, cost=64, session="ses_1", event_id=closed)
+        if rolled_up:
+            await roll_up(pool)
+        await OWNER.adjustment(connection, old, TODAY - 6 * DAY, 128)
+    of_session = BudgetPeriod.SESSION
+    asked = [
+        replace(budget(level, model=model), period=of_session, period_start=LEDGER_START, session=session)
+        for level, model, session in (
+            (Level.ORGANIZATION, None, "ses_1"),
+            (Level.USER, None, "ses_1"),
+            (Level.KEY, "big", "ses_1"),
+            (Level.TEAM, None, "ses_2"),
+            (Level.KEY, None, "ses_3"),
+        )
+    ]
+    wanted = [(199, 200), (195, 200), (2, 100), (8, 100), (0, 0)]
+    assert await Spending(pool).spent(asked) == wanted
+    mixed = [asked[0], budget(), asked[3]]
+    assert await Spending(pool).spent(mixed) == [wanted[0], (94, 400), wanted[3]], "in the order that was asked for"
 
 
 async def test_what_was_closed_for_the_dead_is_told_apart(pool: Pool) -> None:

@@ -85,7 +85,15 @@ steps = st.lists(
     min_size=5,
     max_size=30,
 )
-terms = st.builds(BudgetTerms, st.one_of(st.integers(0, 400), st.sampled_from([2**52, NANO_USD_MAX])), st.booleans())
+KEPT_MS = 10**11
+"""Longer than a test and shorter than what a budget is begun with, so that either is known by it."""
+
+terms = st.builds(
+    BudgetTerms,
+    st.one_of(st.integers(0, 400), st.sampled_from([2**52, NANO_USD_MAX])),
+    st.booleans(),
+    st.sampled_from([0, KEPT_MS]),
+)
 
 
 SETTLED_LATE = [
@@ -129,6 +137,7 @@ def test_any_sequence(
 ) -> None:
     reference = Quotas(places, some)
     scripts = QuotaScripts(client, f"pst:{{{uuid4().hex}}}", reference)
+    used = False
     for step in (*begins, *sequence):
         apply(step, reference, scripts)
         assert scripts.places() == [set(held) for held in reference.leases]
@@ -136,6 +145,9 @@ def test_any_sequence(
         assert scripts.budgets() == states
         held = [{event: amount for event, (amount, _) in holds.items()} for holds in reference.holds]
         assert scripts.holds() == held
+        used = used or any(taken[1] for taken in reference.taken.values() if taken)
+        for term, lives_ms in zip(some, scripts.lives_ms(), strict=True):
+            assert lives_ms < 0 or (lives_ms <= KEPT_MS) == bool(term.kept_ms and used)
 
 
 def apply(step: Step, reference: Quotas, scripts: QuotaScripts) -> None:

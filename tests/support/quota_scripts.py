@@ -171,7 +171,7 @@ class QuotaScripts:
         self._pairs = [key for pair in zip(self._budgets, self._holds, strict=True) for key in pair]
         self._keys = [f"{prefix}:b", *self._leases, *self._pairs]
         self._spec = msgspec.json.encode([[CAPACITY, REFILL_PER_S, 1, 0, 0, 0]])
-        budgets = [(term.amount, int(term.stops)) for term in reference.terms]
+        budgets = [term.told() for term in reference.terms]
         terms = [LEASE_MS, CONCURRENCY_WAIT_MS, BUDGET_WAIT_MS, reference.places, budgets]
         self._terms = msgspec.json.encode(terms)
         self._scripts = {
@@ -234,6 +234,10 @@ class QuotaScripts:
         """Return spent and reserved of each budget, None for one that is not begun."""
         found = [cast("list[bytes | None]", self._client.hmget(key, "spent", "reserved")) for key in self._budgets]
         return [None if each[0] is None or each[1] is None else (int(each[0]), int(each[1])) for each in found]
+
+    def lives_ms(self) -> list[int]:
+        """Return how much longer each budget is kept, negative for one that is not begun."""
+        return [self._client.pttl(key) for key in self._budgets]
 
     def holds(self) -> list[dict[str, int]]:
         """Return what is held of each budget by whom."""

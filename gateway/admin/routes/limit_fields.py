@@ -26,6 +26,7 @@ class WantedLimits(Wanted):
     budget_day_usd: _Usd | None = None
     budget_week_usd: _Usd | None = None
     budget_month_usd: _Usd | None = None
+    budget_session_usd: _Usd | None = None
     budget_stops_streams: bool | None = None
 
     def values(self) -> LimitValues:
@@ -44,6 +45,7 @@ class WantedLimits(Wanted):
             budget_day_pico_usd=self._budget("budget_day_usd"),
             budget_week_pico_usd=self._budget("budget_week_usd"),
             budget_month_pico_usd=self._budget("budget_month_usd"),
+            budget_session_pico_usd=self._budget("budget_session_usd"),
             budget_stops_streams=bool(self.budget_stops_streams) if self._given("budget_stops_streams") else None,
         )
 

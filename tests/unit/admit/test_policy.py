@@ -46,7 +46,7 @@ def test_a_model_weighs_tokens_and_never_requests() -> None:
 def test_without_limits_there_is_nothing_to_ask() -> None:
     found = limit_set(principal(), model())
     assert (found.keys, found.limits, bool(found)) == ((), (), False)
-    assert applicable(principal(requests(1)), model())[1:] == (None, None, None, None)
+    assert applicable(principal(requests(1)), model())[1:] == (None, None, None, None, None)
 
 
 def test_the_tightest_token_bucket_is_the_smallest() -> None:
