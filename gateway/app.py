@@ -89,6 +89,7 @@ class Gateway:
             ),
             metrics,
             on_away=self.books.writer.doubt,  # who has waited for Postgres once does not wait for it again
+            on_revoked_use=resources.notices.revoked_key_used,
         )
         self.prices = PriceTable(resources.pool)
         self.router = Router(metrics)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.authenticate.key import Peppers
+from gateway.notify.duties import webhook_duties
 from gateway.observe.duties import DutyMetrics
 from gateway.observe.reconciliation import ReconciliationMetrics
 from gateway.settle import retention, rollup
@@ -43,6 +45,12 @@ def leadership(
         *_rollups_and_retention(settings, resources.pool),
         _reconciliation(settings, resources, config),
         Duty("reaper", min(patience_s / _REAPER_LOOKS, REAPER_EVERY_S_MAX), REAPER_S_MAX, reaper.run),
+        *webhook_duties(
+            resources.pool,
+            Peppers.parse(settings.key_peppers.get_secret_value()),
+            settings.webhook_private_addresses,
+            resources.metrics.webhooks,
+        ),
     )
     return Leadership(
         settings.require_postgres_direct_dsn(), duties, metrics, silence_s_max=settings.leader_silence_max_s

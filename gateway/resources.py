@@ -15,6 +15,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from gateway.errors import ConfigError
+from gateway.notify.notices import Notices
 from gateway.observe.metrics import Metrics
 from gateway.settle.spool import Spool, open_spool
 from gateway.storage.changes import ChangeListener
@@ -48,6 +49,7 @@ class Resources:
     metrics: Metrics
     spool: Spool
     background: Background
+    notices: Notices
 
 
 class Background:
@@ -109,9 +111,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(background.stop)
         background.start("changes", changes.run)
         background.start("replicas", replicas.run)
+        notices = Notices(pool, metrics.webhooks)
+        background.start("notices", notices.run)
         background.start("event loop lag", lambda: _watch_lag(metrics))
         _serve_metrics(stack, metrics, settings.metrics_host, settings.metrics_port)
-        yield Resources(boot_id, pool, redis, changes, replicas, metrics, spool, background)
+        yield Resources(boot_id, pool, redis, changes, replicas, metrics, spool, background, notices)
 
 
 async def _check_schema(pool: Pool) -> None:

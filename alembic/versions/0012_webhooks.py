@@ -119,8 +119,10 @@ TABLES = (
         CONSTRAINT webhook_watch_only_row_check CHECK (only_row)
     )
     """,
-    "COMMENT ON COLUMN webhook_watch.looked_until IS"
-    " 'what transactions before it have spent was held against budgets; null: nobody wants to know'",
+    """
+    COMMENT ON COLUMN webhook_watch.looked_until IS
+        'what transactions before it have spent was held against budgets; null: nobody wants to know'
+    """,
     "INSERT INTO webhook_watch DEFAULT VALUES",
 )
 
@@ -145,15 +147,17 @@ END
 $$
 """
 
-_BUDGETS = "budget_day_pico_usd, {0}.budget_week_pico_usd, {0}.budget_month_pico_usd"
+
+def _budgets(row: str) -> str:
+    return f"{row}.budget_day_pico_usd, {row}.budget_week_pico_usd, {row}.budget_month_pico_usd"
 
 
 def upgrade() -> None:
     for statement in (*TABLES, NOTE_CHANGE, PIN_SCHEMA):
         op.execute(statement)
     for event, condition in (
-        ("insert", "num_nonnulls(NEW.{0}) > 0".format(_BUDGETS.format("NEW"))),
-        ("update", "(OLD.{0}) IS DISTINCT FROM (NEW.{1})".format(_BUDGETS.format("OLD"), _BUDGETS.format("NEW"))),
+        ("insert", f"num_nonnulls({_budgets('NEW')}) > 0"),
+        ("update", f"({_budgets('OLD')}) IS DISTINCT FROM ({_budgets('NEW')})"),
     ):
         op.execute(
             f"CREATE TRIGGER penstock_note_budget_{event} AFTER {event.upper()} ON limit_rule"
@@ -170,7 +174,9 @@ def downgrade() -> None:
         "DROP TRIGGER penstock_note_budget_insert ON limit_rule",
         "DROP TRIGGER penstock_note_budget_update ON limit_rule",
         "DROP FUNCTION penstock_note_budget",
-        "DROP TABLE webhook_watch, webhook_budget_change, webhook_delivery, webhook_event, webhook_health,"
-        " webhook_secret, webhook",
+        """
+        DROP TABLE webhook_watch, webhook_budget_change, webhook_delivery, webhook_event, webhook_health,
+            webhook_secret, webhook
+        """,
     ):
         op.execute(statement)

@@ -115,7 +115,8 @@ async def _find_deleted(db: Database, reference: str) -> UUID:
 
 async def _remove_tenant(db: Database, erased: Erased) -> None:
     # In the order that foreign keys want.
-    for table in ("limit_rule", "membership", "api_key", "admin_credential", "app_user"):
+    tenants = ("limit_rule", "membership", "api_key", "admin_credential", "app_user")
+    for table in (*tenants, "webhook_event", "webhook", "webhook_budget_change"):
         statement = f"DELETE FROM {table} WHERE organization_id = $1"  # noqa: S608 - names of this module alone
         erased.removed[table] = _rows(await db.execute(statement, erased.organization_id))
     renamed = await db.execute(

@@ -74,6 +74,7 @@ COMMANDS: Final = {
     "usage": LazyCommand("What was used, and what it cost.", "gateway.cli.usage:usage", _TENANTS),
     "ledger": LazyCommand("Correct, check and export the ledger.", "gateway.cli.ledger:app", _TENANTS),
     "admin-key": LazyCommand("Keys of the control-plane API.", "gateway.cli.admin_key:app", _TENANTS),
+    "webhook": LazyCommand("Tell others of budgets and keys.", "gateway.cli.webhook:app", _TENANTS),
 }
 
 

@@ -23,6 +23,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from gateway.observe.estimates import EstimateErrors
 from gateway.observe.spool import SpoolMetrics
+from gateway.observe.webhooks import WebhookMetrics
 from gateway.units import PICO_USD_PER_USD, PicoUsd
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Metrics:
         self._ledger(registry)
         self.spool = SpoolMetrics(registry)
         self.estimates = EstimateErrors(registry)
+        self.webhooks = WebhookMetrics(registry)
         self._engines(registry)
         self.replicas_live = Gauge(
             "penstock_replicas_live",

@@ -14,6 +14,7 @@ from gateway.domain.config import Timeouts
 from gateway.settings.proxies import ProxySettings
 from gateway.settings.public import PublicSettings
 from gateway.settings.sign_in import OidcSettings
+from gateway.settings.webhooks import WebhookSettings
 
 _DAY_S = 86_400.0
 _GIB = 2**30
@@ -44,7 +45,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-class FileSettings(OidcSettings, ProxySettings, PublicSettings):
+class FileSettings(OidcSettings, ProxySettings, PublicSettings, WebhookSettings):
     """Settings that are no secrets. Seconds and milliseconds are floats, sizes are whole bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
