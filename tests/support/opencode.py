@@ -100,7 +100,7 @@ def run_opencode(
         folder: where its home and its project are; made when missing, and kept for a later run.
         message: what the model is told.
         arguments: further options, such as `-m penstock/qwen-coder` or `--continue`.
-        config: what `configuration` returned.
+        config: its project's opencode.json, such as what `configuration` returned.
         timeout_s: after which it and what it started are killed, and `timed_out` is true.
         on_event: called with each event as it comes.
     """
@@ -112,7 +112,7 @@ def run_opencode(
         process = subprocess.Popen(
             [program(), "run", "--format", "json", *arguments, message],
             cwd=project,
-            env=_environment(folder),
+            env=opencode_environment(folder),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -158,8 +158,8 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Return an environment with nothing of the caller's but the PATH."""
+def opencode_environment(folder: Path) -> dict[str, str]:
+    """Return an environment with nothing of the caller's but the PATH, at home in `folder/home`."""
     places = {
         name: folder / "home" / place
         for name, place in (
