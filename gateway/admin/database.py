@@ -105,10 +105,30 @@ async def translated() -> AsyncIterator[None]:
         raise StorageUnavailable("Postgres does not answer; try again when it is back") from error
 
 
+@asynccontextmanager
+async def pool_on(dsn: str) -> AsyncIterator[Pool]:
+    """Yield a pool of one connection to `dsn`, which is open, and hang up. Raises as `transaction_on` does."""
+    async with _connecting(dsn):
+        pool = await asyncpg.create_pool(
+            asyncpg_dsn(dsn), min_size=1, max_size=1, command_timeout=STATEMENT_TIMEOUT_S, statement_cache_size=0
+        )
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+
+
 async def _connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
+    async with _connecting(dsn):
+        return await asyncpg.connect(asyncpg_dsn(dsn), command_timeout=STATEMENT_TIMEOUT_S, statement_cache_size=0)
+
+
+@asynccontextmanager
+async def _connecting(dsn: str) -> AsyncIterator[None]:
+    """Bound the time that the body may take to connect, and tell in words why it could not."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            return await asyncpg.connect(asyncpg_dsn(dsn), command_timeout=STATEMENT_TIMEOUT_S, statement_cache_size=0)
+            yield
     except ValueError:  # asyncpg's ClientConfigurationError is one; both may quote the address
         raise ConfigError("the address of Postgres cannot be read: postgresql://USER:PASSWORD@HOST/DATABASE") from None
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:

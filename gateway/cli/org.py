@@ -1,57 +1,64 @@
 """`penstock org`: organizations, the outermost tenants."""
 
 import asyncio
-from typing import Annotated
+from operator import itemgetter
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.admin.database import session_on
 from gateway.admin.erasure import Erased, erase_organization
-from gateway.admin.organizations import create_organization, delete_organization, list_organizations
 from gateway.admin.scope import PLATFORM
 from gateway.cli.connect import control
+from gateway.cli.on_gateway import on_gateway
 from gateway.cli.options import Json, PostgresDsn
 from gateway.cli.output import answer, answer_rows
 from gateway.cli.progress import progress
 from gateway.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from gateway.cli.api import Api
+
 app = typer.Typer(help="Organizations, the outermost tenants.", no_args_is_help=True, add_completion=False)
 
 
 @app.command()
+@on_gateway
 def create(
+    api: "Api",
     name: Annotated[str, typer.Argument(help="What it is called; unique.")],
     *,
     as_json: Json = False,
-    postgres_dsn: PostgresDsn = None,
 ) -> None:
     """Make an organization."""
-    made = control(postgres_dsn).run(lambda db: create_organization(db, PLATFORM, name))
-    answer(made, f"organization {made.name} made, id {made.id}", as_json=as_json)
+    made = api.post("organizations", body={"name": name})
+    answer(made, f"organization {made['name']} made, id {made['id']}", as_json=as_json)
 
 
 @app.command("list")
-def list_(*, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
+@on_gateway
+def list_(api: "Api", *, as_json: Json = False) -> None:
     """List the organizations."""
-    found = control(postgres_dsn).every(lambda db, page: list_organizations(db, PLATFORM, page))
-    found.sort(key=lambda organization: organization.name)
+    found = api.every("organizations")
+    found.sort(key=itemgetter("name"))
     columns = {"name": "name", "id": "id", "created": "created_at"}
     answer_rows(found, columns, empty="no organizations yet; make one with: penstock org create NAME", as_json=as_json)
 
 
 @app.command()
+@on_gateway
 def delete(
+    api: "Api",
     organization: Annotated[str, typer.Argument(help="Id or name of the organization.")],
     *,
     as_json: Json = False,
-    postgres_dsn: PostgresDsn = None,
 ) -> None:
     """Delete an organization, for ever: every replica refuses its keys within a second, and its name is free again.
 
     What it used stays in the ledger, and its names in reports, until it is erased: penstock org erase.
     """
-    gone = control(postgres_dsn).run(lambda db: delete_organization(db, PLATFORM, organization))
-    answer(gone, f"organization {gone.name} is deleted, id {gone.id}", as_json=as_json)
+    gone = api.delete("organizations", organization)
+    answer(gone, f"organization {gone['name']} is deleted, id {gone['id']}", as_json=as_json)
 
 
 @app.command()

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.answers import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -26,6 +28,9 @@ _NUMERIC = (
     *("input", "output", "reasoning", "request", "ledger", "other", "difference", "allowed"),
 )
 """How the titles of columns begin that hold numbers."""
+
+_TIMES = ("_at", "_from", "_until")
+"""How the fields of the API end that hold moments."""
 
 PIPE_COLUMNS = 1000
 """Width of a table that is not shown on a terminal: nothing is wrapped or cut."""
@@ -69,12 +74,22 @@ def emit_table(columns: Mapping[str, str], rows: Iterable[object], *, empty: str
         numeric = title.startswith(_NUMERIC)
         table.add_column(title, overflow="fold", justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(Text(shown(getattr(row, attribute))) for attribute in columns.values()))
+        table.add_row(*(Text(_cell(row, attribute)) for attribute in columns.values()))
     console = _console()
     if table.row_count:
         console.print(table)
     else:
         console.print(Text(empty))
+
+
+def _cell(row: object, attribute: str) -> str:
+    """Return what a column shows of a row: a dataclass, or a document of the API, whose times are text."""
+    if not isinstance(row, dict):
+        return shown(getattr(row, attribute))
+    value = row.get(attribute)
+    if isinstance(value, str) and attribute.endswith(_TIMES):
+        value = dt.datetime.fromisoformat(value)
+    return shown(value)
 
 
 def emit_line(text: str) -> None:
@@ -83,16 +98,18 @@ def emit_line(text: str) -> None:
 
 
 def shown(value: object) -> str:
-    """Return a value for people: a dash for nothing, times to the minute in UTC, lists with commas."""
-    if value is None or value == "" or value == ():
+    """Return a value for people, printable: a dash for nothing, times to the minute in UTC, lists with commas."""
+    if value in (None, "", (), []):
         return "-"
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%MZ")
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
+    if isinstance(value, tuple | list):
+        return ", ".join(map(shown, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return str(value)
+    return printable(str(value))
 
 
 def _console() -> Console:

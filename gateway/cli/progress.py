@@ -16,10 +16,10 @@ Tell: TypeAlias = "Callable[[str], None]"
 
 
 @contextmanager
-def progress() -> Iterator[Tell]:
-    """Yield what shows a line until the next one; where standard error is no terminal it shows nothing."""
+def progress(first: str = "reading the ledger") -> Iterator[Tell]:
+    """Yield what shows a line until the next one, `first` before them; where standard error is no terminal, nothing."""
     if not sys.stderr.isatty():
         yield lambda _line: None
         return
-    with Console(stderr=True).status(Text("reading the ledger")) as status:
+    with Console(stderr=True).status(Text(first)) as status:
         yield lambda line: status.update(Text(line))

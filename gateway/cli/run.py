@@ -38,11 +38,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _misused(error)
     except (InvalidRequest, typer.BadParameter) as error:
-        return _fail(str(error), MISUSED)
+        return _fail(str(error) + _place(error), MISUSED)
     except NotFound as error:
-        return _fail(str(error) + _where_to_look(error), FAILED)
+        return _fail(str(error) + _where_to_look(error) + _place(error), FAILED)
     except (GatewayError, ConfigError) as error:
-        return _fail(str(error), FAILED)
+        return _fail(str(error) + _place(error), FAILED)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -69,6 +69,12 @@ def _misused(error: typer.TyperException) -> int:
 def _where_to_look(error: NotFound) -> str:
     group = GROUPS.get(error.param or "")
     return f" (see: penstock {group} list)" if group else ""
+
+
+def _place(error: Exception) -> str:
+    """Return where it was that something was refused, as `gateway.cli.api` notes it."""
+    notes = getattr(error, "__notes__", ())
+    return f" [{', '.join(notes)}]" if notes else ""
 
 
 def _fail(message: str, code: int) -> int:

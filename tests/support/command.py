@@ -31,7 +31,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Penstock:
-    """`penstock` in `folder`, with `variables` set and no other PENSTOCK_ variable."""
+    """`penstock` in `folder`, with `variables` set and no other PENSTOCK_ variable; nobody is logged in anywhere."""
 
     folder: Path
     variables: dict[str, str]
@@ -40,7 +40,8 @@ class Penstock:
     def environment(self) -> dict[str, str]:
         """The environment that the command runs in."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-        return inherited | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "NO_COLOR": "1"} | self.variables
+        own = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "NO_COLOR": "1"}
+        return inherited | own | {"XDG_CONFIG_HOME": str(self.folder / "config")} | self.variables
 
     def __call__(self, *arguments: str) -> Outcome:
         """Run the command to its end."""

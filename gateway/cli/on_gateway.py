@@ -1,0 +1,112 @@
+"""Makes a function that calls the API into a command: it gets the options that say where, and the API opened there."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from contextlib import AsyncExitStack, contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
+
+import typer
+
+from gateway.cli.options import PostgresDsn
+from gateway.cli.place import Chosen, Local, Place, find_place
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterator
+
+    import httpx2
+
+    from gateway.cli.api import Api
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_OPTIONS: dict[str, Any] = {
+    "url": Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Gateway to call. Default: see docs/cli.md.")
+    ],
+    "profile": Annotated[
+        str | None, typer.Option("--profile", metavar="HOST", help="Gateway logged in to, by its address or host.")
+    ],
+    "ca_file": Annotated[
+        Path | None,
+        typer.Option("--ca-file", metavar="FILE", help="Authorities (PEM) to trust instead of the system's."),
+    ],
+    "insecure_http": Annotated[
+        bool, typer.Option("--insecure-http", help="Send the admin key unencrypted, to an http:// address.")
+    ],
+    "postgres_dsn": PostgresDsn,
+}
+
+
+def on_gateway(function: Callable[Concatenate[Api, P], R]) -> Callable[..., R]:
+    """Return a command that calls `function` with the API of the place that its options and the environment name."""
+    signature = inspect.signature(function)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "api"]
+    ours = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=False if name == "insecure_http" else None, annotation=kind
+        )
+        for name, kind in _OPTIONS.items()
+    ]
+
+    @wraps(function)
+    def command(*args: Any, **kwargs: Any) -> R:
+        chosen = Chosen(**{name: kwargs.pop(name) for name in _OPTIONS})
+        with opened(chosen) as api:
+            return function(api, *args, **kwargs)
+
+    parameters = [*own, *ours]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # what Typer reads
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+@contextmanager
+def opened(chosen: Chosen) -> Iterator[Api]:
+    """Yield the API of the place that is meant. Raises InvalidRequest, ConfigError, StorageUnavailable."""
+    place = find_place(chosen, note=_note)
+    from gateway.cli.api import Api  # noqa: PLC0415 - a call that names no place needs no client
+
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        try:
+            yield Api(place, runner.run(_connected(place, stack)), runner)
+        finally:
+            runner.run(stack.aclose())
+
+
+async def _connected(place: Place, stack: AsyncExitStack) -> httpx2.AsyncClient:
+    """Return a client that speaks to a place until the stack is closed."""
+    from gateway import __version__  # noqa: PLC0415 - with the client, which a call without a place needs not
+    from gateway.cli.api import client_of  # noqa: PLC0415 - see above
+
+    headers = {"user-agent": f"penstock/{__version__}"}
+    if isinstance(place, Local):
+        from gateway.cli.here import served_here  # noqa: PLC0415 - the whole application, which a remote call spares
+
+        transport = await stack.enter_async_context(served_here(place))
+        return await stack.enter_async_context(client_of(transport, "http://localhost", headers))
+    headers["authorization"] = f"Bearer {place.credential}"
+    options = {"verify": _trust(place.ca_file)} if place.url.startswith("https:") else {}
+    return await stack.enter_async_context(client_of(None, place.url, headers, **options))
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    import ssl  # noqa: PLC0415 - takes a while, and http:// needs none
+
+    try:
+        return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"--ca-file {ca_file} cannot be read: {error.strerror or 'it holds no certificate'}"
+        ) from None
+
+
+def _note(text: str) -> None:
+    typer.echo(f"note: {text}", err=True)
