@@ -82,6 +82,13 @@ usage_open = Table(
     ),
     Column("session", Text),
     Index("usage_open_organization_id_idx", "organization_id", "deadline_at"),
+    Index(
+        "usage_open_session_idx",
+        "organization_id",
+        "session",
+        "deadline_at",
+        postgresql_where=text("session IS NOT NULL"),
+    ),
     Index("usage_open_ingested_at_idx", "ingested_at"),
     postgresql_partition_by="RANGE (opened_at)",
 )
