@@ -12,7 +12,19 @@ from fastapi import APIRouter, FastAPI
 from gateway.admin import rendering
 from gateway.admin.bounds import Bounds
 from gateway.admin.rendering import PROBLEM
-from gateway.admin.routes import audit, keys, limits, organizations, sign_in, teams, usage, users
+from gateway.admin.routes import (
+    admin_keys,
+    audit,
+    keys,
+    limits,
+    members,
+    organizations,
+    sign_in,
+    teams,
+    usage,
+    users,
+    webhooks,
+)
 from gateway.admin.routes.context import Control, Problem
 
 PREFIX = "/admin/v1"
@@ -48,7 +60,7 @@ def build_admin_app(control: Control, version: str) -> FastAPI:
     rendering.install(app)
     app.add_middleware(Bounds)
     api = APIRouter(prefix=PREFIX, responses=_ERRORS)
-    for resource in (organizations, teams, users, keys, limits, usage, audit):
+    for resource in (organizations, teams, members, users, admin_keys, keys, limits, usage, audit, webhooks):
         api.include_router(resource.router)
     app.include_router(api)
     for outside in (sign_in.router, sign_in.own_router):

@@ -13,10 +13,11 @@ from gateway.admin.database import transaction_on
 from gateway.admin.keys import NewApiKey, create_key
 from gateway.admin.limit_values import LimitValues
 from gateway.admin.limits import Subject, set_limit
+from gateway.admin.memberships import add_member
 from gateway.admin.organizations import create_organization, find_organization
 from gateway.admin.scope import PLATFORM, Scope
 from gateway.admin.teams import create_team, find_team
-from gateway.admin.users import add_member, create_user, find_user
+from gateway.admin.users import create_user, find_user
 from gateway.authenticate.key import parse_key
 from gateway.domain.principal import Level
 from gateway.errors import InvalidKey, NotFound

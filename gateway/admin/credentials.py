@@ -1,42 +1,57 @@
 """Admin credentials: the keys of the control-plane API, of the platform, of an organization or of a person in one."""
 
-from __future__ import annotations
-
+import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Final, Literal
+from uuid import UUID
 
 from gateway.admin.caller import Caller
+from gateway.admin.database import Database
 from gateway.admin.names import as_id, checked_name
+from gateway.admin.organizations import narrowed
 from gateway.admin.page import FIRST_PAGE, Page
 from gateway.admin.scope import Role, Scope
-from gateway.authenticate.key import ADMIN_PREFIX, make_key, parse_key
-from gateway.errors import InvalidKey, NotFound
+from gateway.admin.users import find_user
+from gateway.authenticate.key import ADMIN_PREFIX, Peppers, make_key, parse_key
+from gateway.errors import Conflict, InvalidKey, InvalidRequest, NotFound
 
-if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Sequence
-    from uuid import UUID
+_LOCK = "FOR UPDATE OF held"
 
-    from gateway.admin.database import Database
-    from gateway.authenticate.key import Peppers
+PERSON_LIFETIME_DEFAULT: Final = dt.timedelta(days=30)
+PERSON_LIFETIME_MAX: Final = dt.timedelta(days=90)
+"""How long a credential counts that a person who administers no organization has made itself."""
 
+# A person reaches its own; one without a user is of the whole organization, one without that of the platform.
 _SELECT = """
-    SELECT id, public_id, name,
-        CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired'
+    SELECT held.id, held.public_id, held.name,
+        CASE WHEN held.revoked_at IS NOT NULL THEN 'revoked' WHEN held.expires_at <= now() THEN 'expired'
             ELSE 'active' END AS status,
-        expires_at, revoked_at, created_at
-    FROM admin_credential
+        held.organization_id, organization.name AS organization, held.user_id, app_user.name AS "user", held.source,
+        held.expires_at, held.revoked_at, held.created_at
+    FROM admin_credential AS held
+        LEFT JOIN organization ON organization.id = held.organization_id
+        LEFT JOIN app_user ON app_user.organization_id = held.organization_id AND app_user.id = held.user_id
+    WHERE ($1::uuid IS NULL OR held.organization_id = $1) AND ($2::boolean OR held.user_id = $3)
 """
 
 
 @dataclass(frozen=True, slots=True)
 class AdminCredential:
-    """A credential without its secret."""
+    """A credential without its secret. `organization` and `user` are names, null: not bound to one.
+
+    `source`: whether it was made by hand, or by signing in with an identity provider.
+    """
 
     id: UUID
     public_id: str
     name: str
     status: Literal["active", "expired", "revoked"]
+    organization_id: UUID | None
+    organization: str | None
+    user_id: UUID | None
+    user: str | None
+    source: str
     expires_at: dt.datetime | None
     revoked_at: dt.datetime | None
     created_at: dt.datetime
@@ -51,43 +66,156 @@ class CreatedCredential:
 
 
 async def create_admin_credential(
-    db: Database, scope: Scope, peppers: Peppers, *, name: str = "", expires_in: dt.timedelta | None = None
+    db: Database,
+    scope: Scope,
+    peppers: Peppers,
+    *,
+    name: str = "",
+    expires_in: dt.timedelta | None = None,
+    organization: str | None = None,
+    user: str | None = None,
 ) -> CreatedCredential:
-    """Make a credential under the newest pepper. Raises InvalidRequest, and Forbidden outside the platform."""
-    scope.require_platform("create admin keys")
+    """Make a credential under the newest pepper, never of a wider reach than the caller's.
+
+    It is of a `user` (id or name) and reaches what that one does; else of an `organization`, else of all that the
+    caller reaches. A person who administers no organization makes its own alone, which expire.
+
+    Raises InvalidRequest, NotFound for the organization or the user, Forbidden.
+    """
     if name:
         checked_name(name)
+    within = await narrowed(db, scope, organization)
+    if user is None and within.teams is None:
+        organization_id, user_id = within.organization_id, None
+    else:
+        person = await find_user(db, within, str(scope.user_id) if user is None else user)
+        if scope.teams is not None and person.id != scope.user_id:
+            scope.require_organization("make admin keys of others")
+        scope.require_grant(person.role)
+        organization_id, user_id = person.organization_id, person.id
+    if scope.teams is not None:
+        expires_in = PERSON_LIFETIME_DEFAULT if expires_in is None else expires_in
+        if expires_in > PERSON_LIFETIME_MAX:
+            raise InvalidRequest(f"expires_in is longer than {PERSON_LIFETIME_MAX.days} days", param="expires_in")
     key = make_key(peppers, ADMIN_PREFIX)
     row = await db.fetchrow(
         """
-        INSERT INTO admin_credential (public_id, secret_hmac, pepper_version, name, expires_at)
-        VALUES ($1, $2, $3, $4, now() + $5::interval) RETURNING id
+        INSERT INTO admin_credential
+            (public_id, secret_hmac, pepper_version, name, expires_at, organization_id, user_id)
+        VALUES ($1, $2, $3, $4, now() + $5::interval, $6, $7) RETURNING id
         """,
         key.public_id,
         key.secret_hmac,
         key.pepper_version,
         name,
         expires_in,
+        organization_id,
+        user_id,
     )
     assert row is not None, "RETURNING returns"
-    return CreatedCredential(key.text, await _find(db, str(row["id"])))
+    return CreatedCredential(key.text, await find_admin_credential(db, scope, str(row["id"])))
 
 
-async def list_admin_credentials(db: Database, scope: Scope, page: Page = FIRST_PAGE) -> list[AdminCredential]:
-    """Return the credentials, one page, by id. Raises Forbidden outside the platform."""
-    scope.require_platform("list admin keys")
-    rows = await db.fetch(f"{_SELECT} WHERE ($1::uuid IS NULL OR id > $1) ORDER BY id LIMIT $2", page.after, page.limit)
+async def find_admin_credential(db: Database, scope: Scope, reference: str, *, lock: bool = False) -> AdminCredential:
+    """Return the credential with this id, public id or text, with `lock` held until the transaction ends.
+
+    Raises NotFound.
+    """
+    parsed = parse_key(reference, ADMIN_PREFIX)
+    public_id = parsed.public_id if parsed else reference.removeprefix(ADMIN_PREFIX)
+    known = public_id if public_id.isascii() and public_id.isalnum() else None
+    row = await db.fetchrow(
+        f"{_SELECT} AND (held.id = $4 OR held.public_id = $5) {_LOCK if lock else ''}",
+        *_reach(scope),
+        as_id(reference),
+        known,
+    )
+    if row is None:
+        raise NotFound("no admin key with this id", param="admin_key")
+    return AdminCredential(**row)
+
+
+async def list_admin_credentials(
+    db: Database,
+    scope: Scope,
+    page: Page = FIRST_PAGE,
+    *,
+    organization: str | None = None,
+    user: str | None = None,
+    name: str | None = None,
+    active: bool = False,
+) -> list[AdminCredential]:
+    """Return the credentials within the scope, one page, by id; with `active` those alone that count.
+
+    `name` is a part of the name. Raises NotFound when `organization` or `user` is not within the scope.
+    """
+    within = await narrowed(db, scope, organization)
+    user_id = None if user is None else (await find_user(db, within, user)).id
+    rows = await db.fetch(
+        f"""
+        {_SELECT} AND ($4::uuid IS NULL OR held.id > $4) AND ($5::uuid IS NULL OR held.user_id = $5)
+            AND ($6::text IS NULL OR position(lower($6) IN lower(held.name)) > 0)
+            AND (NOT $7::boolean OR (held.revoked_at IS NULL AND (held.expires_at IS NULL OR held.expires_at > now())))
+        ORDER BY held.id LIMIT $8
+        """,
+        *_reach(within),
+        page.after,
+        user_id,
+        name,
+        active,
+        page.limit,
+    )
     return [AdminCredential(**row) for row in rows]
 
 
-async def revoke_admin_credential(db: Database, scope: Scope, reference: str) -> AdminCredential:
-    """Revoke the credential with this id, public id or text; again changes nothing. Raises NotFound, Forbidden."""
-    scope.require_platform("revoke admin keys")
-    credential = await _find(db, reference)
+async def revoke_admin_credential(
+    db: Database, scope: Scope, reference: str, *, keep_last: bool = False
+) -> AdminCredential:
+    """Revoke the credential with this id, public id or text; again changes nothing.
+
+    With `keep_last`, not the last one that administers the platform, without which nobody could make another over
+    HTTP. Raises NotFound, Conflict.
+    """
+    # All of them are held, in one order: of two that are revoked at once, the second sees what the first has done.
+    counting = await platform_credentials(db, scope) if keep_last and scope.role is Role.PLATFORM_ADMIN else []
+    credential = await find_admin_credential(db, scope, reference, lock=True)
+    if counting == [credential.id]:
+        raise Conflict(
+            "this is the last admin key of the platform: make another first, or revoke it beside the database with"
+            " penstock admin-key revoke",
+            param="admin_key",
+        )
     await db.execute(
-        "UPDATE admin_credential SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL", credential.id
+        """
+        UPDATE admin_credential SET revoked_at = now()
+        WHERE ($1::uuid IS NULL OR organization_id = $1) AND id = $2 AND revoked_at IS NULL
+        """,
+        scope.organization_id,
+        credential.id,
     )
-    return await _find(db, str(credential.id))
+    return await find_admin_credential(db, scope, str(credential.id))
+
+
+async def platform_credentials(db: Database, scope: Scope) -> list[UUID]:
+    """Return the ids of the credentials that administer the platform and count now, held until the transaction ends.
+
+    Raises Forbidden outside the platform.
+    """
+    scope.require_platform("list admin keys of the platform")
+    rows = await db.fetch(
+        """
+        SELECT id FROM admin_credential
+        WHERE ($1::uuid IS NULL OR organization_id = $1) AND organization_id IS NULL
+            AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+        ORDER BY id FOR UPDATE
+        """,
+        scope.organization_id,
+    )
+    return [row["id"] for row in rows]
+
+
+def _reach(scope: Scope) -> tuple[UUID | None, bool, UUID | None]:
+    return scope.organization_id, scope.teams is None, scope.user_id
 
 
 _REACH = """
@@ -136,13 +264,3 @@ def scope_of_user(
     if role == Role.ORGANIZATION_ADMIN:
         return Scope(organization_id, user_id, None, tuple(member_of))
     return Scope(organization_id, user_id, tuple(administered), tuple(member_of))
-
-
-async def _find(db: Database, reference: str) -> AdminCredential:
-    parsed = parse_key(reference, ADMIN_PREFIX)
-    public_id = parsed.public_id if parsed else reference.removeprefix(ADMIN_PREFIX)
-    known = public_id if public_id.isascii() and public_id.isalnum() else None
-    row = await db.fetchrow(f"{_SELECT} WHERE id = $1 OR public_id = $2", as_id(reference), known)
-    if row is None:
-        raise NotFound("no admin key with this id", param="admin_key")
-    return AdminCredential(**row)

@@ -25,6 +25,21 @@ class Role(StrEnum):
     MEMBER = "member"
 
 
+class PersonRole(StrEnum):
+    """What a user is in its organization, or beyond it."""
+
+    MEMBER = "member"
+    ORGANIZATION_ADMIN = "organization_admin"
+    PLATFORM_ADMIN = "platform_admin"
+
+
+class MembershipRole(StrEnum):
+    """What a user is in one team."""
+
+    MEMBER = "member"
+    TEAM_ADMIN = "team_admin"
+
+
 _WHO = {
     Role.PLATFORM_ADMIN: "the platform's administrator",
     Role.ORGANIZATION_ADMIN: "an organization's administrator",
@@ -58,6 +73,11 @@ class Scope:
             return Role.ORGANIZATION_ADMIN
         return Role.TEAM_ADMIN if self.teams else Role.MEMBER
 
+    @property
+    def visible_teams(self) -> tuple[UUID, ...] | None:
+        """The teams that the caller may know of, None for all of its organization."""
+        return None if self.teams is None else self.member_of
+
     def within(self, organization_id: UUID) -> Self:
         """Return the same reach, cut down to one organization."""
         return replace(self, organization_id=organization_id)
@@ -76,6 +96,13 @@ class Scope:
         """Raise Forbidden unless the caller administers this team, which it can see, or more than it."""
         if self.teams is not None and team_id not in self.teams:
             raise Forbidden(f"{_WHO[Role.MEMBER]} of this team may not {what}")
+
+    def require_grant(self, role: PersonRole) -> None:
+        """Raise Forbidden when `role`, which somebody has or is to have, is wider than the caller's own."""
+        if role is PersonRole.PLATFORM_ADMIN:
+            self.require_platform("say who administers the platform")
+        elif role is PersonRole.ORGANIZATION_ADMIN:
+            self.require_organization("say who administers the organization")
 
 
 PLATFORM: Final = Scope()

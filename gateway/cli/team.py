@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
+from gateway.admin.memberships import add_member
 from gateway.admin.scope import PLATFORM
 from gateway.admin.teams import create_team, delete_team, list_teams
-from gateway.admin.users import add_member
 from gateway.cli.connect import control
 from gateway.cli.options import Json, Organization, PostgresDsn, RequiredOrganization
 from gateway.cli.output import answer, answer_rows

@@ -244,7 +244,8 @@ async def test_a_fault_is_500_without_its_details(api: Api) -> None:
 
 async def test_the_openapi_document_tells_what_is_answered(api: Api) -> None:
     document = (await api.client.get("/openapi.json", headers={"authorization": ""})).json()
-    assert {path.split("/")[3] for path in document["paths"]} == set(RESOURCES)
+    paths = [path for path in document["paths"] if path.startswith("/admin/v1/")]
+    assert {path.split("/")[3] for path in paths} >= set(RESOURCES)
     for path in document["paths"].values():
         for method, operation in path.items():
             assert ("422" in operation["responses"]) == (method == "post")  # of an idempotency-key alone

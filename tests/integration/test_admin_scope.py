@@ -11,10 +11,11 @@ from gateway.admin.database import Database, transaction_on
 from gateway.admin.keys import ApiKey, KeyFilter, NewApiKey, create_key, find_key, list_keys, revoke_key
 from gateway.admin.limit_values import LimitValues
 from gateway.admin.limits import Subject, clear_limit, list_limits, set_limit
+from gateway.admin.memberships import add_member
 from gateway.admin.organizations import create_organization, find_organization, list_organizations
 from gateway.admin.scope import PLATFORM, Scope
 from gateway.admin.teams import Team, create_team, find_team, list_teams
-from gateway.admin.users import User, add_member, create_user, find_user, list_users
+from gateway.admin.users import User, create_user, find_user, list_users
 from gateway.authenticate.key import Peppers
 from gateway.domain.principal import Level
 from gateway.errors import NotFound

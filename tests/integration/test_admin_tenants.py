@@ -9,11 +9,12 @@ import asyncpg
 import pytest
 
 from gateway.admin.database import transaction_on
+from gateway.admin.memberships import add_member
 from gateway.admin.organizations import Organization, create_organization, find_organization, list_organizations
 from gateway.admin.page import Page
 from gateway.admin.scope import PLATFORM, Scope
 from gateway.admin.teams import create_team, find_team, list_teams
-from gateway.admin.users import add_member, create_user, find_user, list_users
+from gateway.admin.users import create_user, find_user, list_users
 from gateway.errors import Conflict, Forbidden, InvalidRequest, NotFound
 
 

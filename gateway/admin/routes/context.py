@@ -94,6 +94,9 @@ Reference: TypeAlias = Annotated[str, Field(min_length=1, max_length=200, descri
 OrganizationQuery: TypeAlias = Annotated[
     str | None, Query(max_length=200, description="Id or name of one organization. Default: all within reach.")
 ]
+NameQuery: TypeAlias = Annotated[
+    str | None, Query(min_length=1, max_length=200, description="A part of the name, in whatever case.")
+]
 
 
 class Wanted(BaseModel):
