@@ -35,6 +35,16 @@ def opened_at(event_id: UUID) -> dt.datetime:
     return dt.datetime.fromtimestamp((event_id.int >> 80) / 1000, dt.UTC)
 
 
+def event_ids_between(begin: dt.datetime, end: dt.datetime) -> tuple[UUID, UUID]:
+    """Return ids such that all events opened from `begin` up to `end` are at or above the first and below the second.
+
+    Others may be between them, too, if they were opened in the same millisecond as `begin` or `end`. Ids begin in 1970.
+    """
+    epoch = dt.datetime.fromtimestamp(0, dt.UTC)
+    first, last = (max((moment - epoch) // dt.timedelta(milliseconds=1), 0) for moment in (begin, end))
+    return UUID(int=first << 80), UUID(int=(last + 1) << 80)
+
+
 def usd(amount: PicoUsd) -> Decimal:
     """Return an amount in US dollars, exact."""
     with localcontext() as context:

@@ -68,7 +68,7 @@ class ParquetSink:
     """Parquet with exact types: times in UTC to the microsecond, money as decimal128(38, 12), ids as text."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        arrow, parquet = _pyarrow()
+        arrow, parquet = pyarrow()
         kinds = {"opened_at": arrow.timestamp("us", tz="UTC"), "cost_usd": arrow.decimal128(MONEY_DIGITS, MONEY_PLACES)}
         kinds["ingested_at"] = kinds["opened_at"]
         kinds |= {name: arrow.int64() for name in COLUMNS if name.endswith("_tokens") or name == "price_id"}
@@ -95,7 +95,7 @@ class ParquetSink:
         self._lines = []
 
     def _arrays(self, columns: Sequence[Sequence[object]]) -> list[Any]:
-        arrow, _ = _pyarrow()
+        arrow, _ = pyarrow()
         return [arrow.array(column, type=field.type) for column, field in zip(columns, self._schema, strict=True)]
 
 
@@ -107,7 +107,7 @@ def sink(form: Format, file: IO[bytes]) -> Sink:
 def check_format(form: Format) -> None:
     """Raise ConfigError, saying how to install it, when what writes a format is missing."""
     if form is Format.PARQUET:
-        _pyarrow()
+        pyarrow()
 
 
 @contextmanager
@@ -138,7 +138,8 @@ def _text(cell: object) -> object:
     return cell.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if isinstance(cell, dt.datetime) else cell
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def pyarrow() -> tuple[Any, Any]:
+    """Return pyarrow and its Parquet half, loaded where they are needed first. Raises ConfigError when missing."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra that only this format needs
         from pyarrow import parquet  # noqa: PLC0415 - see above

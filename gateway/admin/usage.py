@@ -1,40 +1,32 @@
-"""Usage reports: what the ledger says was used, summed by tenant or model, exact to the last pico-USD.
+"""Usage reports: what the ledger says was used, summed as asked, exact to the last pico-USD.
 
 Read from the rollups with their tail (`gateway.settle.sums`), so that a report of a year costs little more than one of
-a day. Nothing is cut off silently: a report is whole, and a page says what the next one starts after.
+a day. Nothing is cut off silently: a report is whole, or says that there is more and how to get it.
 """
 
-from __future__ import annotations
+import asyncio
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Self
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING
+import asyncpg
 
+from gateway.admin.database import Database
 from gateway.admin.organizations import narrowed
+from gateway.admin.scope import Scope
 from gateway.admin.times import parse_moment
+from gateway.admin.usage_filters import Filters, conditions
+from gateway.admin.usage_sql import Bucket, Grouping, Order, statement
 from gateway.errors import InvalidRequest, StorageUnavailable
-from gateway.settle.sums import USED, Cover
+from gateway.settle.sums import Cover, Cut
 from gateway.units import PicoUsd, format_usd
-
-if TYPE_CHECKING:
-    import datetime as dt
-
-    from gateway.admin.database import Database
-    from gateway.admin.scope import Scope
 
 SINCE_DEFAULT = "24h"
 ROWS_MAX = 10_000
 """How many rows a page may have."""
 
-
-class Grouping(StrEnum):
-    """What a report has a row for each of. A model is the one that served, whose price applies."""
-
-    ORG = "org"
-    TEAM = "team"
-    USER = "user"
-    KEY = "key"
-    MODEL = "model"
+REPORT_ROWS_MAX = 100_000
+"""How many rows a report may have that does not come in pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ class Period:
     until: dt.datetime
 
     @classmethod
-    def parse(cls, since: str | None, until: str | None, now: dt.datetime) -> Period:
+    def parse(cls, since: str | None, until: str | None, now: dt.datetime) -> Self:
         """Read `2026-08-01`, `2026-08-01T12:00Z`, `24h` or `7d`; by default the 24 hours before `until`, which is now.
 
         Raises InvalidRequest, also when the period is empty.
@@ -58,11 +50,67 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
-class UsageRow:
-    """One row. `id` is a tenant's or key's id or a model's name, None (with `name` None) for keys without a user.
+class Asked:
+    """What a report is to tell.
 
-    `prompt_tokens` include `cached_tokens`. `cost_usd` is an exact decimal number. `estimated` counts the requests
-    whose tokens were estimated, because the engine never told.
+    Args:
+        by: what to have a row for each combination of; it may be empty where there is a bucket.
+        bucket: hours, days, weeks (from Monday) or months in UTC to have rows for, too; None: the period as one. Where
+            nothing was used there is no row. The first and the last bucket hold what of them is in the period.
+        filters: what to leave out all else of.
+        order: by id, which no request can change and pages need, or the largest first.
+        limit: the most rows; None: all, up to REPORT_ROWS_MAX.
+        after: the `next_after` of the page before.
+    """
+
+    period: Period
+    by: tuple[Grouping, ...] = (Grouping.ORG,)
+    bucket: Bucket | None = None
+    filters: Filters = field(default_factory=Filters)
+    order: Order = Order.COST
+    limit: int | None = None
+    after: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.by and self.bucket is None:
+            raise InvalidRequest(
+                f"by must name at least one of {', '.join(Grouping)}, unless bucket is given", param="by"
+            )
+        if len(set(self.by)) < len(self.by):
+            raise InvalidRequest("by names something twice", param="by")
+        if self.limit is not None and not 1 <= self.limit <= ROWS_MAX:
+            raise InvalidRequest(f"limit must be 1 to {ROWS_MAX}", param="limit")
+        if self.after is not None and self.order is not Order.ID:
+            raise InvalidRequest("after needs order=id: in any other order rows move between two pages", param="after")
+
+    @property
+    def cut(self) -> Cut:
+        """How finely the period has to be cut to answer."""
+        if Grouping.SESSION in self.by or self.filters.session is not None:
+            return Cut.SESSION
+        return Cut.HOUR if self.bucket is Bucket.HOUR else Cut.DAY
+
+
+def groupings(text: str) -> tuple[Grouping, ...]:
+    """Return what `team,model` means; nothing for nothing. Raises InvalidRequest."""
+    names = [name.strip() for name in text.split(",")] if text.strip() else []
+    try:
+        return tuple(Grouping(name) for name in names)
+    except ValueError:
+        raise InvalidRequest(f"by must be one or several of {', '.join(Grouping)}, with commas", param="by") from None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """One row.
+
+    `group` has what it is of: of a tenant or key its id and its name (`team_id`, `team`), else the name alone
+    (`model`, the one that served, whose price applies; `engine`; `session`), and when its bucket begins (`bucket`).
+    What there is none of is None: a key without a user, a request that told no session. `id` and `name` are those of
+    the first in `by`. `prompt_tokens` include `cached_tokens`, `completion_tokens` include `reasoning_tokens`.
+    `cost_usd` is an exact decimal number. `estimated` counts the requests whose tokens were estimated, because the
+    engine never told. `opened_first` and `opened_last` are when the first and the last request of a session came, None
+    for anything but sessions.
     """
 
     id: str | None
@@ -73,127 +121,100 @@ class UsageRow:
     completion_tokens: int
     cost_usd: str
     estimated: int
-
-
-_USED = USED.format(
-    organization="$1",
-    since="$2::timestamptz",
-    hours="$3::timestamptz",
-    days="$4::timestamptz",
-    days_end="$5::timestamptz",
-    rest="$6::timestamptz",
-    until="$7::timestamptz",
-)
-
-# Deleted tenants keep their names here: the ledger outlives them.
-_ID = {
-    Grouping.ORG: "part.organization_id",
-    Grouping.TEAM: "part.team_id",
-    Grouping.USER: "part.user_id",
-    Grouping.KEY: "part.key_id",
-    Grouping.MODEL: "part.served_model",
-}
-_NAME = {
-    Grouping.ORG: "(SELECT name FROM organization WHERE organization.id = used.id)",
-    Grouping.TEAM: "(SELECT name FROM team WHERE team.id = used.id)",
-    Grouping.USER: "(SELECT name FROM app_user WHERE app_user.id = used.id)",
-    Grouping.KEY: "(SELECT COALESCE(NULLIF(name, ''), public_id) FROM api_key WHERE api_key.id = used.id)",
-    Grouping.MODEL: "used.id",
-}
+    reasoning_tokens: int
+    group: dict[str, str | None]
+    opened_first: dt.datetime | None
+    opened_last: dt.datetime | None
 
 
 @dataclass(frozen=True, slots=True)
-class UsagePage:
-    """Part of a report, ordered by id. `next_after` is what the next page starts after, None on the last one."""
+class Report:
+    """Rows, and how fresh they are.
+
+    Everything that was in the ledger at `as_of` is in them, which is within a second after a request's end; requests
+    that run, and records that wait in a replica's spool, are not. `rolled_up_at` is when the ledger was rolled up last:
+    what came later was added from the ledger itself. `next_after` is what the next page starts after, None on the last
+    one and in any order but that by id. `more` tells that there are more rows than these.
+    """
 
     rows: list[UsageRow]
+    as_of: dt.datetime
+    rolled_up_at: dt.datetime | None
     next_after: str | None
+    more: bool
 
 
-async def usage_report(
-    db: Database, scope: Scope, by: Grouping, period: Period, *, organization: str | None = None
-) -> list[UsageRow]:
-    """Return all that was used within the scope in a period, the most expensive first.
+async def usage_report(db: Database, scope: Scope, asked: Asked, *, organization: str | None = None) -> Report:
+    """Return what was used within the scope; a person sees the teams that it administers, and what is its own.
 
-    It is one statement, so that every row is of the same view of the ledger, however many there are.
+    It is one statement, so that every row is of the same view of the ledger, however many there are. Of pages, each
+    tells the ledger as it is then: a request of the period that ends between two pages is counted on the later ones
+    alone. A period whose requests have all ended reads the same at any time.
 
     Args:
         organization: id or name of one organization to report on. Raises NotFound when it is not within the scope.
+
+    Raises InvalidRequest, also for a report of more than REPORT_ROWS_MAX rows; NotFound for whom a filter names.
     """
     scope = await narrowed(db, scope, organization)
-    return await _rows(db, scope, by, period, "ORDER BY cost_pico_usd DESC, requests DESC, text_id")
-
-
-async def usage_page(
-    db: Database,
-    scope: Scope,
-    by: Grouping,
-    period: Period,
-    *,
-    limit: int = ROWS_MAX,
-    after: str | None = None,
-    organization: str | None = None,
-) -> UsagePage:
-    """Return the part of a report that starts after the row with id `after`, of at most `limit` rows.
-
-    Pages are ordered by id, which no request can change: whoever was in the ledger when the first page was read is on
-    exactly one page. Each page tells the ledger as it is then: a request of the period that ends between two pages is
-    counted on the later ones alone. A period whose requests have all ended reads the same at any time.
-
-    Raises InvalidRequest, and NotFound when `organization` is not within the scope.
-    """
-    if not 1 <= limit <= ROWS_MAX:
-        raise InvalidRequest(f"limit must be 1 to {ROWS_MAX}", param="limit")
-    if after is not None and not after.isprintable():
-        raise InvalidRequest("after is not the `next_after` of a page", param="after")
-    scope = await narrowed(db, scope, organization)
-    # Rows without an id come last, so nothing has to start after them. One row more tells whether there is a next page.
-    part = "WHERE $8::text IS NULL OR text_id > $8 OR text_id IS NULL ORDER BY text_id NULLS LAST LIMIT $9"
-    rows = await _rows(db, scope, by, period, part, after, limit + 1)
-    return UsagePage(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
-
-
-async def _rows(
-    db: Database, scope: Scope, by: Grouping, period: Period, part: str, *arguments: object
-) -> list[UsageRow]:
-    """Return the rows of a report that the end of a statement, `part`, asks for. Its parameters start at $8."""
-    cover = Cover.of(period.since, period.until)
-    await _check_kept(db, cover)
-    statement = f"""
-        WITH summed AS (
-            SELECT {_ID[by]} AS id, sum(requests)::bigint AS requests,
-                sum(prompt_tokens)::numeric AS prompt_tokens, sum(cached_tokens)::numeric AS cached_tokens,
-                sum(completion_tokens)::numeric AS completion_tokens, sum(cost_pico_usd)::numeric AS cost_pico_usd,
-                sum(estimated)::bigint AS estimated
-            FROM ({_USED}) AS part
-            GROUP BY 1
-        ), used AS (SELECT *, id::text COLLATE "C" AS text_id FROM summed)
-        SELECT text_id AS id, {_NAME[by]} AS name, requests, prompt_tokens, cached_tokens, completion_tokens,
-            cost_pico_usd, estimated
-        FROM used {part}
-    """  # noqa: S608 - made of the constants above and of what this module passes
+    own, values = await conditions(db, scope, asked.filters)
+    cover = Cover.of(asked.period.since, asked.period.until, asked.cut)
+    state = await _state(db, cover)
+    limit = REPORT_ROWS_MAX if asked.limit is None else asked.limit
+    query = statement(asked.by, asked.bucket, asked.cut, asked.order, own=own, parameters=len(values))
     try:
-        rows = await db.fetch(statement, scope.organization_id, *cover, *arguments)
+        rows = await db.fetch(query.sql, *cover.parameters, *values, query.place_of(asked.after), limit + 1)
     except TimeoutError as error:
         raise StorageUnavailable("the report takes too long: ask for a shorter time, or try again later") from error
-    return [
-        UsageRow(
-            id=row["id"],
-            name=row["name"],
-            requests=row["requests"],
-            prompt_tokens=int(row["prompt_tokens"]),
-            cached_tokens=int(row["cached_tokens"]),
-            completion_tokens=int(row["completion_tokens"]),
-            cost_usd=format_usd(PicoUsd(int(row["cost_pico_usd"]))),
-            estimated=row["estimated"],
+    more = len(rows) > limit
+    if more and asked.limit is None:
+        raise InvalidRequest(
+            f"the report has more than {REPORT_ROWS_MAX} rows: ask for a shorter time, filter, or set limit",
+            param="limit",
         )
-        for row in rows
-    ]
+    rows = rows[:limit]
+    next_after = query.cursor_of(rows[-1]["place"]) if more and asked.order is Order.ID else None
+    # Beside the requests that a replica is serving meanwhile.
+    made = await asyncio.to_thread(lambda: [_row(row, asked) for row in rows])
+    return Report(made, state["as_of"], state["rolled_up_at"], next_after, more)
 
 
-async def _check_kept(db: Database, cover: Cover) -> None:
-    """Raise InvalidRequest where parts of hours or days are asked for of which only whole ones are kept."""
-    row = await db.fetchrow("SELECT retired_before, hours_retired_before FROM rollup_state")
+def _row(row: asyncpg.Record, asked: Asked) -> UsageRow:
+    group: dict[str, str | None] = {} if asked.bucket is None else {"bucket": row["bucket"]}
+    for by in asked.by:
+        if by.id_field is not None:
+            group[by.id_field] = row[f"id_of_{by}"]
+        group[by.field] = row[f"name_of_{by}"]
+    first = asked.by[0] if asked.by else None
+    return UsageRow(
+        id=row[f"id_of_{first}"] if first else None,
+        name=row[f"name_of_{first}"] if first else None,
+        requests=row["requests"],
+        prompt_tokens=int(row["prompt_tokens"]),
+        cached_tokens=int(row["cached_tokens"]),
+        completion_tokens=int(row["completion_tokens"]),
+        cost_usd=format_usd(PicoUsd(int(row["cost_pico_usd"]))),
+        estimated=row["estimated"],
+        reasoning_tokens=int(row["reasoning_tokens"]),
+        group=group,
+        opened_first=row["opened_first"],
+        opened_last=row["opened_last"],
+    )
+
+
+async def _state(db: Database, cover: Cover) -> asyncpg.Record:
+    """Return how far the ledger is rolled up, and as of when the report will be.
+
+    Also keeps Postgres from compiling the report, which takes longer than running it. Raises InvalidRequest where parts
+    of hours or days are asked for of which only whole ones are kept.
+    """
+    row = await db.fetchrow(
+        """
+        SELECT retired_before, hours_retired_before, rolled_up_at, clock_timestamp() AS as_of,
+               set_config('jit', 'off', true)
+          FROM rollup_state
+        """
+    )
     assert row is not None, "the migration made it"
     for needed, before, whole in (
         (cover.needs_events_since, row["retired_before"], "hours"),
@@ -201,6 +222,8 @@ async def _check_kept(db: Database, cover: Cover) -> None:
     ):
         if needed is not None and before is not None and needed.date() < before:
             raise InvalidRequest(
-                f"of the time before {before} only whole {whole} (UTC) are kept: let the report begin and end with one",
+                f"of the time before {before} only whole {whole} (UTC) are kept: let the report begin and end with one"
+                + (", and not be by hour or session" if whole == "days" else ""),
                 param="since",
             )
+    return row

@@ -13,11 +13,13 @@ from gateway.admin.keys import ApiKey, NewApiKey, create_key
 from gateway.admin.organizations import create_organization
 from gateway.admin.scope import PLATFORM, Scope
 from gateway.admin.teams import create_team
-from gateway.admin.usage import Grouping, Period, usage_report
+from gateway.admin.usage import Period
+from gateway.admin.usage_sql import Grouping
 from gateway.admin.users import create_user
 from gateway.authenticate.key import Peppers
 from gateway.errors import StorageUnavailable
 from tests.support.ledger import write_usage
+from tests.support.usage import usage_rows
 
 NOW = dt.datetime.now(dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -40,7 +42,7 @@ async def test_sums_are_exact_and_the_dearest_comes_first(postgres_dsn: str) -> 
         await write_usage(db, acme, NOW - 2 * HOUR, cost_pico_usd=10**24, coverage="estimated")
         await write_usage(db, globex, NOW - HOUR, tokens=(2**62, 0, 2**62), cost_pico_usd=5)
         await write_usage(db, globex, NOW - HOUR, tokens=(2**62, 0, 2**62), cost_pico_usd=0)
-        rows = await usage_report(db, PLATFORM, Grouping.ORG, LAST_DAY)
+        rows = await usage_rows(db, PLATFORM, Grouping.ORG, LAST_DAY)
     assert [(row.id, row.name) for row in rows] == [
         (str(acme.organization_id), "acme"),
         (str(globex.organization_id), "globex"),
@@ -60,14 +62,16 @@ async def test_every_grouping_adds_up_to_the_same(postgres_dsn: str, by: Groupin
         for key in keys:
             await write_usage(db, key, NOW - HOUR, model="small", cost_pico_usd=3)
             await write_usage(db, key, NOW - HOUR, model="large", cost_pico_usd=4)
-        rows = await usage_report(db, PLATFORM, by, LAST_DAY)
-        only = await usage_report(db, PLATFORM, by, LAST_DAY, organization="acme")
+        rows = await usage_rows(db, PLATFORM, by, LAST_DAY)
+        only = await usage_rows(db, PLATFORM, by, LAST_DAY, organization="acme")
     expected = {
         Grouping.ORG: {"acme", "globex"},
         Grouping.TEAM: {"core"},
         Grouping.USER: {"bob", None},
         Grouping.KEY: {key.public_id for key in keys},
         Grouping.MODEL: {"small", "large"},
+        Grouping.ENGINE: {None},
+        Grouping.SESSION: {None},
     }
     assert {row.name for row in rows} == expected[by]
     assert sum(row.requests for row in rows) == 4
@@ -80,8 +84,8 @@ async def test_a_period_holds_its_start_and_not_its_end(postgres_dsn: str) -> No
         key = await key_of(db, "acme")
         for opened_at in (NOW - 2 * HOUR, NOW - HOUR, NOW):
             await write_usage(db, key, opened_at)
-        rows = await usage_report(db, PLATFORM, Grouping.KEY, Period(NOW - 2 * HOUR, NOW))
-        nothing = await usage_report(db, PLATFORM, Grouping.KEY, Period(NOW - 9 * HOUR, NOW - 8 * HOUR))
+        rows = await usage_rows(db, PLATFORM, Grouping.KEY, Period(NOW - 2 * HOUR, NOW))
+        nothing = await usage_rows(db, PLATFORM, Grouping.KEY, Period(NOW - 9 * HOUR, NOW - 8 * HOUR))
     assert [row.requests for row in rows] == [2]
     assert nothing == []
 
@@ -92,7 +96,7 @@ async def test_deleted_tenants_keep_their_names(postgres_dsn: str) -> None:
         await write_usage(db, key, NOW - HOUR)
         await db.execute("UPDATE team SET deleted_at = now()")
         await db.execute("UPDATE organization SET deleted_at = now()")
-        assert [row.name for row in await usage_report(db, PLATFORM, Grouping.TEAM, LAST_DAY)] == ["core"]
+        assert [row.name for row in await usage_rows(db, PLATFORM, Grouping.TEAM, LAST_DAY)] == ["core"]
 
 
 async def test_an_organization_sees_its_own_usage_only(postgres_dsn: str) -> None:
@@ -101,7 +105,7 @@ async def test_an_organization_sees_its_own_usage_only(postgres_dsn: str) -> Non
         for key in (acme, globex):
             await write_usage(db, key, NOW - HOUR)
         for by in Grouping:
-            (row,) = await usage_report(db, Scope(acme.organization_id), by, LAST_DAY)
+            (row,) = await usage_rows(db, Scope(acme.organization_id), by, LAST_DAY)
             assert row.requests == 1
 
 
@@ -111,6 +115,6 @@ async def test_a_report_that_takes_too_long_says_what_to_do(postgres_dsn: str) -
         async with transaction_on(postgres_dsn) as db:
             await db.execute("LOCK TABLE usage_event IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(StorageUnavailable, match="ask for a shorter time"):
-                await usage_report(impatient, PLATFORM, Grouping.ORG, LAST_DAY)
+                await usage_rows(impatient, PLATFORM, Grouping.ORG, LAST_DAY)
     finally:
         await impatient.close()

@@ -14,11 +14,13 @@ from gateway.admin.keys import ApiKey, NewApiKey, create_key
 from gateway.admin.organizations import create_organization
 from gateway.admin.scope import PLATFORM
 from gateway.admin.teams import create_team
-from gateway.admin.usage import ROWS_MAX, Grouping, Period, UsageRow, usage_page, usage_report
+from gateway.admin.usage import ROWS_MAX, Period, UsageRow
+from gateway.admin.usage_sql import Grouping
 from gateway.admin.users import create_user
 from gateway.errors import InvalidRequest
 from tests.support.admin_api import PEPPERS, Api, serving
 from tests.support.ledger import write_usage
+from tests.support.usage import usage_page, usage_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,7 +69,7 @@ async def test_pages_together_are_the_report(postgres_dsn: str, limit: int) -> N
     """Whatever the size: the last page may be full, and the row of those without a user comes last."""
     async with transaction_on(postgres_dsn) as db:
         await make_users(db)
-        whole = await usage_report(db, PLATFORM, Grouping.USER, LAST_DAY)
+        whole = await usage_rows(db, PLATFORM, Grouping.USER, LAST_DAY)
         rows = await walk(db, Grouping.USER, limit)
     assert rows[-1].id is None
     assert len(rows) == USERS + 1

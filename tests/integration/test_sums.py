@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from gateway.admin.scope import PLATFORM
-from gateway.admin.usage import Grouping, Period, usage_report
+from gateway.admin.usage import Period
+from gateway.admin.usage_sql import Grouping
 from gateway.domain.budget import BudgetKey
 from gateway.domain.principal import BudgetPeriod, Level
 from gateway.errors import InvalidRequest
@@ -18,6 +19,7 @@ from gateway.settle.retention import Retention, retire
 from gateway.settle.rollup import roll_up
 from gateway.settle.spending import Spending
 from tests.support.rollups import Owner
+from tests.support.usage import usage_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,7 +86,7 @@ async def test_a_report_of_any_period_is_exact_in_every_state_of_the_rollup(pool
             if since == until:
                 until += dt.timedelta(microseconds=1)
             (raw,) = await db.fetch(RAW, since, until)
-            rows = await usage_report(db, PLATFORM, Grouping.ORG, Period(since, until))
+            rows = await usage_rows(db, PLATFORM, Grouping.ORG, Period(since, until))
             sums = [sum(getattr(row, name) for row in rows) for name in ("requests", "prompt_tokens", "estimated")]
             assert sums == list(raw), (seed, since, until)
 
@@ -96,16 +98,16 @@ async def test_reports_want_what_is_no_longer_there_to_be_whole(pool: Pool) -> N
     await roll_up(pool)
     await retire(pool, Retention(opens_days=2, events_days=2))
     async with pool.acquire() as db:
-        (row,) = await usage_report(db, PLATFORM, Grouping.ORG, Period(old, MIDNIGHT))
+        (row,) = await usage_rows(db, PLATFORM, Grouping.ORG, Period(old, MIDNIGHT))
         assert row.requests == 1
         with pytest.raises(InvalidRequest, match="only whole hours"):
-            await usage_report(db, PLATFORM, Grouping.ORG, Period(old + HOUR / 2, MIDNIGHT))
+            await usage_rows(db, PLATFORM, Grouping.ORG, Period(old + HOUR / 2, MIDNIGHT))
     await retire(pool, Retention(opens_days=2, events_days=2, hours_days=2))
     async with pool.acquire() as db:
-        (row,) = await usage_report(db, PLATFORM, Grouping.ORG, Period(MIDNIGHT - DAYS * DAY, MIDNIGHT))
+        (row,) = await usage_rows(db, PLATFORM, Grouping.ORG, Period(MIDNIGHT - DAYS * DAY, MIDNIGHT))
         assert row.requests == 1
         with pytest.raises(InvalidRequest, match="only whole days"):
-            await usage_report(db, PLATFORM, Grouping.ORG, Period(old, MIDNIGHT))
+            await usage_rows(db, PLATFORM, Grouping.ORG, Period(old, MIDNIGHT))
 
 
 async def test_once_rolled_up_no_partition_is_read_whole(pool: Pool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import asyncpg
 
-from gateway.units import PICO_USD_PER_USD, new_event_id
+from gateway.units import PICO_USD_PER_USD, event_ids_between
 from tests.support.servers import run_blocking
 from tests.support.waiting import wait_for
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 ASK_S_MAX = 10.0
 
 
+def event_id_at(at: dt.datetime) -> UUID:
+    """Return a new id of an event that was opened `at`: ids hold that time."""
+    return UUID(int=event_ids_between(at, at)[0].int | secrets.randbits(80))
+
+
 async def write_usage(
     db: Database,
     key: ApiKey,
@@ -34,7 +40,7 @@ async def write_usage(
     coverage: str = "exact",
 ) -> UUID:
     """Write one closed event of `key`, opened `at`; `tokens` are prompt, cached and completion. Return its id."""
-    event_id = new_event_id()
+    event_id = event_id_at(at)
     await db.execute(
         """
         INSERT INTO usage_event (event_id, opened_at, boot_id, organization_id, team_id, user_id, key_id, model,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from tests.support.ledger import event_id_at
+
 if TYPE_CHECKING:
     import datetime as dt
 
@@ -100,7 +102,7 @@ class Owner:
         session: str | None = "session",
     ) -> UUID:
         """Write one closed event of 100 prompt tokens (40 cached) and 10 completion tokens; return its id."""
-        event_id = event_id or uuid4()
+        event_id = event_id or event_id_at(at)
         mine = (self.organization_id, self.team_id, self.user_id, self.key_id)
         await connection.execute(_EVENT, event_id, at, *mine, model, engine, cost, coverage, reaped, session)
         return event_id
@@ -131,7 +133,7 @@ class Owner:
         session: str | None = "session",
     ) -> UUID:
         """Write an OPEN that may cost at most `cost`, with half an hour to go; return its id."""
-        event_id = uuid4()
+        event_id = event_id_at(at)
         mine = (self.organization_id, self.team_id, self.user_id, self.key_id)
         await connection.execute(_OPEN, event_id, at, *mine, model, cost, session)
         return event_id

@@ -1,0 +1,171 @@
+"""The statement of a usage report: `gateway.settle.sums` says what is summed, this how it is grouped and ordered."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from gateway.errors import InvalidRequest
+from gateway.settle.sums import PARAMETERS, Cut, used
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+AFTER_CHARS_MAX = 2_000
+
+
+class Grouping(StrEnum):
+    """What a report has a row for each of. A model is the one that served, whose price applies."""
+
+    ORG = "org"
+    TEAM = "team"
+    USER = "user"
+    KEY = "key"
+    MODEL = "model"
+    ENGINE = "engine"
+    SESSION = "session"
+
+    @property
+    def field(self) -> str:
+        """The column that shows it: a name."""
+        return "organization" if self is Grouping.ORG else self.value
+
+    @property
+    def id_field(self) -> str | None:
+        """The column of its id; None where the name is all there is."""
+        return f"{self.field}_id" if self in _TENANTS else None
+
+
+_TENANTS = frozenset({Grouping.ORG, Grouping.TEAM, Grouping.USER, Grouping.KEY})
+
+
+class Bucket(StrEnum):
+    """How long the times are that a report has rows for; all in UTC, weeks begin on Monday."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+class Order(StrEnum):
+    """Which rows come first: by bucket and id, or those with the most of something."""
+
+    ID = "id"
+    COST = "cost"
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+
+
+_ID = {
+    Grouping.ORG: "organization_id",
+    Grouping.TEAM: "team_id",
+    Grouping.USER: "user_id",
+    Grouping.KEY: "key_id",
+    Grouping.MODEL: "served_model",
+    Grouping.ENGINE: "engine",
+    Grouping.SESSION: "session",
+}
+
+# Deleted tenants keep their names here: the ledger outlives them. What is looked up are ids of rows within reach.
+_NAME = {
+    Grouping.ORG: "(SELECT name FROM organization WHERE organization.id = page.org)",
+    Grouping.TEAM: "(SELECT name FROM team WHERE team.id = page.team)",
+    Grouping.USER: '(SELECT name FROM app_user WHERE app_user.id = page."user")',
+    Grouping.KEY: "(SELECT COALESCE(NULLIF(name, ''), public_id) FROM api_key WHERE api_key.id = page.key)",
+}
+_ORDERS = {
+    Order.ID: "place",
+    Order.COST: "cost_pico_usd DESC, requests DESC, place",
+    Order.REQUESTS: "requests DESC, cost_pico_usd DESC, place",
+    Order.TOKENS: "prompt_tokens + completion_tokens DESC, cost_pico_usd DESC, place",
+}
+_SUMS = """sum(requests)::bigint AS requests, sum(estimated)::bigint AS estimated,
+           sum(prompt_tokens)::numeric AS prompt_tokens, sum(cached_tokens)::numeric AS cached_tokens,
+           sum(completion_tokens)::numeric AS completion_tokens, sum(reasoning_tokens)::numeric AS reasoning_tokens,
+           sum(cost_pico_usd)::numeric AS cost_pico_usd"""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A report's SQL. Its last two parameters are the place to start after, or None, and the most rows.
+
+    A place is an array of texts, one for the bucket and for each thing that rows are of: in this order, and by bytes,
+    with None after all else.
+    """
+
+    sql: str
+    places: int
+
+    def cursor_of(self, place: Sequence[str | None]) -> str:
+        """Return a place as a page tells it."""
+        if self.places == 1:
+            assert place[0] is not None, "nothing comes after None"
+            return place[0]
+        return json.dumps(place, ensure_ascii=False, separators=(",", ":"))
+
+    def place_of(self, cursor: str | None) -> list[str | None] | None:
+        """Return the place that a page told. Raises InvalidRequest."""
+        if cursor is None:
+            return None
+        place: object = [cursor]
+        if self.places > 1:
+            try:
+                place = json.loads(cursor)
+            except ValueError:
+                place = None
+        if (
+            len(cursor) > AFTER_CHARS_MAX
+            or not isinstance(place, list)
+            or len(place) != self.places
+            or not all(part is None or (isinstance(part, str) and part.isprintable()) for part in place)
+        ):
+            raise InvalidRequest("after is not the `next_after` of a page of this report", param="after")
+        return place
+
+
+def statement(
+    by: Sequence[Grouping], bucket: Bucket | None, cut: Cut, order: Order, *, own: str, parameters: int
+) -> Statement:
+    """Return the statement of a report.
+
+    Args:
+        own: SQL that every row of the rollups has to meet; its parameters follow those of `used`.
+        parameters: how many those are.
+    """
+    things = [f"{_ID[each]} AS {_quoted(each)}" for each in by]
+    places = [f"{_quoted(each)}::text" for each in by]
+    shown = [f"page.{_quoted(each)}::text AS id_of_{each}, {_name(each)} AS name_of_{each}" for each in by]
+    if bucket is not None:
+        things.insert(0, f"date_trunc('{bucket}', moment, 'UTC') AS bucket")
+        places.insert(0, """to_char(bucket AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')""")
+        shown.insert(0, "page.place[1] AS bucket")
+    groups = ", ".join(str(number + 1) for number in range(len(things)))
+    first = PARAMETERS + parameters + 1
+    times = "min(opened_first) AS opened_first, max(opened_last) AS opened_last"
+    if Grouping.SESSION not in by:
+        times = "NULL::timestamptz AS opened_first, NULL::timestamptz AS opened_last"
+    sql = f"""
+        WITH summed AS (
+            SELECT {", ".join(things)}, {_SUMS}, {times} FROM ({used(cut, own)}) AS part GROUP BY {groups}
+        ), placed AS (
+            SELECT *, ARRAY[{", ".join(places)}] COLLATE "C" AS place FROM summed
+        ), page AS (
+            SELECT * FROM placed WHERE ${first}::text[] IS NULL OR place > ${first}::text[]
+             ORDER BY {_ORDERS[order]} LIMIT ${first + 1}
+        )
+        SELECT {", ".join(shown)}, requests, estimated, prompt_tokens, cached_tokens, completion_tokens,
+               reasoning_tokens, cost_pico_usd, opened_first, opened_last, place
+          FROM page ORDER BY {_ORDERS[order]}
+    """  # noqa: S608 - made of the constants above
+    return Statement(sql, len(places))
+
+
+def _name(by: Grouping) -> str:
+    return _NAME.get(by, f"page.{_quoted(by)}")
+
+
+def _quoted(by: Grouping) -> str:
+    return f'"{by}"'  # `user` means something else to Postgres
