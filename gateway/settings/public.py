@@ -94,7 +94,7 @@ def plain_address(url: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:  # a port that is no number, an unclosed bracket
         raise ValueError(f"must be an address {example}") from None
-    if parts.scheme not in {"http", "https"} or port == 0 or not _is_host(host):
+    if parts.scheme not in {"http", "https"} or port == 0 or not _is_host(host) or not url.isprintable():
         raise ValueError(f"must be an http:// or https:// address {example}")
     if "@" in parts.netloc:
         raise ValueError("must not hold credentials: it is told to everybody")

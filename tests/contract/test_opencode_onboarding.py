@@ -1,4 +1,4 @@
-"""`opencode auth login https://gateway` is all that a developer does: the rest comes from the gateway, at every start."""
+"""`opencode auth login https://gateway` is all that a developer does; the rest comes from the gateway, at each start."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ TASK = "Use the bash tool to run: echo hello | tee greeting.txt"
 def stack(databases: Databases, servers: ServerAddresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One replica before one engine, with a small model for titles."""
     engines, folder = [EngineProcess(UPSTREAM)], tmp_path_factory.mktemp("onboarding")
-    settings = {"opencode_small_model": "titles"}
-    with running_stack(databases, servers, folder, engines=engines, config={"models": MODELS}, **settings) as running:
+    config = {"models": MODELS, "settings": {"opencode_small_model": "titles"}}
+    with running_stack(databases, servers, folder, engines=engines, config=config) as running:
         yield running
 
 
@@ -126,8 +126,7 @@ def test_a_spent_limit_is_waited_out(stack: Stack, developer: Developer) -> None
 
 def test_a_person_is_asked_at_the_terminal_and_the_key_is_not_shown(stack: Stack, developer: Developer) -> None:
     key = stack.tenant(models=["coder"]).key
-    login = [program(), "auth", "login", stack.gateway.url]
-    with Terminal(login, developer.folder, developer.environment) as terminal:
+    with Terminal([program(), "auth", "login", stack.gateway.url], developer.folder, developer.environment) as terminal:
         terminal.shows(f"Paste your key for {stack.gateway.url} (it is not shown)")
         terminal.types(f"{key}\n")
         assert terminal.ends() == 0
