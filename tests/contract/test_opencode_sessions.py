@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from gateway.domain.principal import Level
 from tests.support.agents import UNTITLED
-from tests.support.ledger import all_closed
+from tests.support.chat import chat
+from tests.support.ledger import all_closed, opened_events
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +27,9 @@ ASK_ANOTHER = (
     'call task {"description": "look around", "subagent_type": "general",'
     ' "prompt": "Use the bash tool to run: echo sub > sub.txt"}'
 )
+
+LONG = chat(model="gpu", max_tokens=60_000, sim={"output_tokens": 1})
+"""May cost more than any budget here."""
 
 
 def test_several_tools_in_an_answer_and_several_turns_are_one_session(agents: Agents, tmp_path: Path) -> None:
@@ -64,3 +70,23 @@ def test_a_sub_agent_has_a_session_of_its_own(agents: Agents, tmp_path: Path) ->
     assert of_session.count(session) == 3, "the title, the call of the sub-agent, the answer to its result"
     assert of_session.count(told[0]) == 2, "the sub-agent's tool call and its answer: it asks for no title"
     assert len(rows) == 5
+
+
+def test_a_session_that_has_spent_its_budget_is_told_once_and_a_new_one_goes_on(agents: Agents, tmp_path: Path) -> None:
+    tenant = agents.stack.tenant()
+    first = agents.work(tenant, tmp_path, "Say something.", *UNTITLED)
+    (row,) = all_closed(agents.stack.dsn, tenant, 1)
+    # Instructions are nearly all of it, and half as much again is reserved for them: enough for one request, not two.
+    tenant.limit(Level.KEY, budget_session_pico_usd=int(row["cost_pico_usd"] * 2), budget_stops_streams=True)
+    client = agents.stack.gateway.http(tenant.key)
+    told = {"x-session-id": "ses_long"}
+    wait_for(lambda: client.post("/v1/chat/completions", LONG, told).status == 402, "the budget is in force")
+
+    before = len(opened_events(agents.stack.dsn, tenant))
+    second = agents.work(tenant, tmp_path, "Say more.", "--continue")
+    assert second.code != 0
+    assert ["session budget" in message for message in second.errors] == [True]
+    assert len(opened_events(agents.stack.dsn, tenant)) == before
+    third = agents.work(tenant, tmp_path, "Say something.", *UNTITLED)
+    assert (third.code, third.errors) == (0, [])
+    assert first.sessions == {row["session"]} != third.sessions
