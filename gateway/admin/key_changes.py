@@ -62,7 +62,7 @@ async def update_key(db: Database, scope: Scope, reference: str, change: KeyChan
 
     Raises InvalidRequest, NotFound, Forbidden, and Conflict for a revoked key.
     """
-    key = await find_key(db, scope, reference, for_update=True)
+    key = await find_key(db, scope, reference, lock=True)
     if key.status == "revoked":
         raise Conflict("the key is revoked, for ever: make a new one", param="key")
     if not change.is_of_the_name_alone:
@@ -92,7 +92,7 @@ async def rotate_key(
     """
     if not dt.timedelta(0) <= grace <= GRACE_MAX:
         raise InvalidRequest(f"grace must be 0s to {GRACE_MAX.days}d", param="grace")
-    key = await find_key(db, scope, reference, for_update=True)
+    key = await find_key(db, scope, reference, lock=True)
     if key.status == "revoked":
         raise Conflict("the key is revoked, for ever: make a new one", param="key")
     if key.status == "expired":

@@ -150,13 +150,13 @@ async def create_key(db: Database, scope: Scope, peppers: Peppers, wanted: NewAp
     return CreatedKey(key.text, await find_key(db, scope, str(row["id"])))
 
 
-async def find_key(db: Database, scope: Scope, reference: str, *, for_update: bool = False) -> ApiKey:
+async def find_key(db: Database, scope: Scope, reference: str, *, lock: bool = False) -> ApiKey:
     """Return the key with this id or public id; the whole key will do too, and is not quoted. Raises NotFound.
 
-    `for_update` holds it against other changes until the transaction ends.
+    `lock` holds it against other changes until the transaction ends.
     """
     row = await db.fetchrow(
-        f"{_SELECT} AND (api_key.id = $4 OR api_key.public_id = $5) {'FOR UPDATE OF api_key' if for_update else ''}",
+        f"{_SELECT} AND (api_key.id = $4 OR api_key.public_id = $5) {'FOR UPDATE OF api_key' if lock else ''}",
         *_reach(scope),
         as_id(reference),
         _public_id(reference),
@@ -194,7 +194,7 @@ async def list_keys(
 
 async def revoke_key(db: Database, scope: Scope, reference: str) -> ApiKey:
     """Revoke the key with this id, public id or text, for ever; again changes nothing. Raises NotFound."""
-    key = await find_key(db, scope, reference, for_update=True)
+    key = await find_key(db, scope, reference, lock=True)
     await db.execute(
         "UPDATE api_key SET revoked_at = now() WHERE id = $1 AND organization_id = $2 AND revoked_at IS NULL",
         key.id,

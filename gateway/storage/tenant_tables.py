@@ -122,8 +122,10 @@ api_key = Table(
     ForeignKeyConstraint(["organization_id", "team_id"], ["team.organization_id", "team.id"]),
     ForeignKeyConstraint(["organization_id", "user_id"], ["app_user.organization_id", "app_user.id"]),
     CheckConstraint("length(secret_hmac) = 32", name="secret_hmac"),
-    Index("api_key_team_id_idx", "team_id"),
-    Index("api_key_user_id_idx", "user_id"),
+    Index("api_key_team_id_id_idx", "team_id", "id"),
+    Index("api_key_user_id_id_idx", "user_id", "id"),
+    Index("api_key_living_idx", "organization_id", "id", postgresql_where=text("revoked_at IS NULL")),
+    Index("api_key_expires_at_idx", "organization_id", "expires_at", postgresql_where=text("revoked_at IS NULL")),
 )
 
 limit_rule = Table(

@@ -121,7 +121,7 @@ async def update(admin: AdminDep, key: _Key, wanted: ChangedKey) -> ApiKey:
     change = wanted.change()
     if isinstance(change.models, tuple):
         admin.control.check_models(change.models, param="models", unchecked=wanted.unchecked_model)
-    admin.check_match(await find_key(admin.db, admin.scope, key, for_update=True))
+    admin.check_match(await find_key(admin.db, admin.scope, key, lock=True))
     return admin.tagged(await update_key(admin.db, admin.scope, key, change))
 
 
@@ -137,7 +137,7 @@ async def rotate(admin: AdminDep, key: _Key, wanted: Rotation | None = None) -> 
     """
     given = None if wanted is None else wanted.grace
     grace = GRACE_DEFAULT if given is None else parse_duration(given, "grace")
-    admin.check_match(await find_key(admin.db, admin.scope, key, for_update=True))
+    admin.check_match(await find_key(admin.db, admin.scope, key, lock=True))
     rotated = await rotate_key(admin.db, admin.scope, admin.control.peppers, key, grace=grace)
     about = asdict(admin.tagged(rotated.about))
     return RotatedKeyShown(**about, key=rotated.key, older_ended=rotated.older_ended)
@@ -150,5 +150,5 @@ async def rotate(admin: AdminDep, key: _Key, wanted: Rotation | None = None) -> 
 )
 async def revoke(admin: AdminDep, key: _Key) -> ApiKey:
     """Revoke a key, both of its texts, for ever and within a second; harmless when it is revoked already."""
-    admin.check_match(await find_key(admin.db, admin.scope, key, for_update=True))
+    admin.check_match(await find_key(admin.db, admin.scope, key, lock=True))
     return admin.tagged(await revoke_key(admin.db, admin.scope, key))
