@@ -46,22 +46,31 @@ def installed() -> Path:
     Raises:
         NpmMissing: npm or node is missing, or the installation failed.
     """
+    lock = (PINNED / "package-lock.json").read_text()
+    binaries = unlocked_binaries(lock, sys.platform, platform.machine())
+    return installed_in(CACHE, PINNED, *((*INSTALL, "--no-save", package) for package in binaries), POSTINSTALL)
+
+
+def installed_in(cache: Path, pinned: Path, *then: Sequence[str]) -> Path:
+    """Return `cache` with the `node_modules` that the lock file in `pinned` names, and `then` run there once.
+
+    Raises:
+        NpmMissing: npm or node is missing, or the installation failed.
+    """
     for needed in ("npm", "node"):
         program(needed)
-    lock = (PINNED / "package-lock.json").read_text()
-    stamp = CACHE / "installed-package-lock.json"
-    with _turn():
+    lock = (pinned / "package-lock.json").read_text()
+    stamp = cache / "installed-package-lock.json"
+    with _turn(cache):
         if not (stamp.exists() and stamp.read_text() == lock):
             stamp.unlink(missing_ok=True)
-            shutil.rmtree(CACHE / "node_modules", ignore_errors=True)
+            shutil.rmtree(cache / "node_modules", ignore_errors=True)
             for name in ("package.json", "package-lock.json"):
-                shutil.copyfile(PINNED / name, CACHE / name)
-            _install(INSTALL)
-            for package in unlocked_binaries(lock, sys.platform, platform.machine()):
-                _install((*INSTALL, "--no-save", package))
-            _install(POSTINSTALL)
+                shutil.copyfile(pinned / name, cache / name)
+            for command in (INSTALL, *then):
+                _install(command, cache)
             stamp.write_text(lock)
-    return CACHE
+    return cache
 
 
 def program(name: str) -> str:
@@ -92,10 +101,10 @@ def unlocked_binaries(lock: str, system: str, processor: str) -> list[str]:
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
+def _turn(cache: Path) -> Iterator[None]:
     """One installation at a time, over all processes that share the cache."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as file:
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -104,12 +113,12 @@ def _search_path() -> str:
     return os.pathsep.join((str(WHEEL_PROGRAMS), os.environ.get("PATH", os.defpath)))
 
 
-def _install(command: Sequence[str]) -> None:
+def _install(command: Sequence[str], cache: Path) -> None:
     said = " ".join(command)
     try:
         done = subprocess.run(
             command,
-            cwd=CACHE,
+            cwd=cache,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=INSTALL_S_MAX,
@@ -118,6 +127,6 @@ def _install(command: Sequence[str]) -> None:
             env={**os.environ, "PATH": _search_path()},
         )
     except subprocess.TimeoutExpired as error:
-        raise NpmMissing(f"`{said}` in {CACHE} took longer than {INSTALL_S_MAX:.0f} s") from error
+        raise NpmMissing(f"`{said}` in {cache} took longer than {INSTALL_S_MAX:.0f} s") from error
     if done.returncode != 0:
-        raise NpmMissing(f"`{said}` failed in {CACHE}:\n{(done.stderr or done.stdout).strip()[-2000:]}")
+        raise NpmMissing(f"`{said}` failed in {cache}:\n{(done.stderr or done.stdout).strip()[-2000:]}")
