@@ -1,24 +1,11 @@
 """`penstock key`: API keys. The text of a key is shown once, when it is made or rotated."""
 
-from typing import TYPE_CHECKING, Annotated, get_args
+from operator import itemgetter
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.admin.key_changes import update_key
-from gateway.admin.keys import (
-    CreatedKey,
-    KeyFilter,
-    KeyStatus,
-    NewApiKey,
-    create_key,
-    find_key,
-    list_keys,
-    revoke_key,
-)
-from gateway.admin.limits import Subject, set_limit
-from gateway.admin.scope import PLATFORM
 from gateway.admin.times import parse_lifetime
-from gateway.cli.connect import control
 from gateway.cli.key_options import Addresses, ChangedName, Expiry, KeyId, changed, listed, rotate, show_key
 from gateway.cli.limit_options import (
     BudgetUsd,
@@ -30,16 +17,16 @@ from gateway.cli.limit_options import (
     RequestsPerMinute,
     StopsStreams,
     TokensPerMinute,
-    limit_values,
+    limit_fields,
 )
-from gateway.cli.model_names import UncheckedModel, check_named, note_unknown
-from gateway.cli.options import ExpiresIn, Json, Organization, PostgresDsn
+from gateway.cli.model_names import UncheckedModel, note_unknown
+from gateway.cli.on_gateway import on_gateway
+from gateway.cli.options import ExpiresIn, Json, Organization
 from gateway.cli.output import answer, answer_new_key, answer_rows
-from gateway.domain.principal import Level
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from gateway.admin.database import Database
+    from gateway.cli.api import Api
 
 app = typer.Typer(help="API keys.", no_args_is_help=True, add_completion=False)
 
@@ -58,7 +45,9 @@ _Name = Annotated[str, typer.Option("--name", help="What it is for, as people wi
 
 
 @app.command()
+@on_gateway
 def create(
+    api: "Api",
     *,
     team: _Team,
     org: Organization = None,
@@ -79,19 +68,9 @@ def create(
     model: _Model = None,
     unchecked_model: UncheckedModel = False,
     as_json: Json = False,
-    postgres_dsn: PostgresDsn = None,
 ) -> None:
     """Make a key for a team, and show it: it is not kept and cannot be shown again."""
-    wanted = NewApiKey(
-        team=team,
-        organization=org,
-        user=user,
-        name=name,
-        models=None if models is None else listed(models),
-        addresses=tuple(address) if address else None,
-        expires_in=None if expires_in is None else parse_lifetime(expires_in, "--expires-in"),
-    )
-    limits = limit_values(
+    limits = limit_fields(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         input_tokens_per_minute=input_tokens_per_minute,
@@ -105,23 +84,30 @@ def create(
     )
     if model is not None and not limits:
         raise InvalidRequest("--model says which model the limits are of: give one, such as --tokens-per-minute")
-    to = control(postgres_dsn)
-    named = (wanted.models or ()) + (() if model is None else (model,))
-    check_named(named, to.config, unchecked=unchecked_model)
-
-    async def make(db: "Database") -> CreatedKey:
-        made = await create_key(db, PLATFORM, to.peppers, wanted)
-        if limits:
-            await set_limit(db, PLATFORM, Subject(Level.KEY, str(made.about.id)), limits, model=model)
-        return made
-
-    made = to.run(make)
-    answer_new_key(made, f"key {made.about.public_id} of team {made.about.team}", as_json=as_json)
-    note_unknown(named, to.config, unchecked=unchecked_model, as_json=as_json)
+    if expires_in is not None:
+        parse_lifetime(expires_in, "--expires-in")
+    allowed_models = None if models is None else listed(models)
+    wanted = {
+        "team": team,
+        "organization": org,
+        "user": user,
+        "name": name,
+        "models": allowed_models,
+        "addresses": address or None,
+        "expires_in": expires_in,
+        "limits_model": model,
+        "unchecked_model": unchecked_model,
+    }
+    made = api.post("keys", body=wanted | limits)
+    answer_new_key(made, f"key {made['public_id']} of team {made['team']}", as_json=as_json)
+    named = (allowed_models or ()) + (() if model is None else (model,))
+    note_unknown(named, api, unchecked=unchecked_model, as_json=as_json)
 
 
 @app.command("list")
+@on_gateway
 def list_(
+    api: "Api",
     *,
     org: Organization = None,
     team: Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Id or name of a team.")] = None,
@@ -130,12 +116,12 @@ def list_(
     name: Annotated[str | None, typer.Option("--name", metavar="PART", help="Part of the name.")] = None,
     model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="A model that they may use.")] = None,
     as_json: Json = False,
-    postgres_dsn: PostgresDsn = None,
 ) -> None:
     """List the keys, without their secrets."""
-    wanted = KeyFilter(org, team, user, _status(status), name, model)
-    found = control(postgres_dsn).every(lambda db, page: list_keys(db, PLATFORM, page, wanted))
-    found.sort(key=lambda key: (key.organization, key.team, key.created_at))
+    if status not in {None, "active", "expired", "revoked"}:
+        raise InvalidRequest("--status must be active, expired or revoked", param="--status")
+    found = api.every("keys", organization=org, team=team, user=user, status=status, name=name, model=model)
+    found.sort(key=itemgetter("organization", "team", "created_at"))
     columns = {
         "organization": "organization",
         "team": "team",
@@ -152,13 +138,16 @@ def list_(
 
 
 @app.command()
-def show(key: KeyId, *, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
+@on_gateway
+def show(api: "Api", key: KeyId, *, as_json: Json = False) -> None:
     """Show one key, without its secret."""
-    show_key(control(postgres_dsn).run(lambda db: find_key(db, PLATFORM, key)), as_json=as_json)
+    show_key(api.get("keys", key), as_json=as_json)
 
 
 @app.command()
+@on_gateway
 def update(
+    api: "Api",
     key: KeyId,
     *,
     name: ChangedName = None,
@@ -169,33 +158,20 @@ def update(
     expires_in: Expiry = None,
     unchecked_model: UncheckedModel = False,
     as_json: Json = False,
-    postgres_dsn: PostgresDsn = None,
 ) -> None:
     """Change a key, within a second on every replica. `none` takes a value away."""
     change = changed(name=name, models=models, addresses=address, expires_in=expires_in)
-    to = control(postgres_dsn)
-    named = change.models if isinstance(change.models, tuple) else ()
-    check_named(named, to.config, unchecked=unchecked_model)
-    now = to.run(lambda db: update_key(db, PLATFORM, key, change))
-    answer(now, f"key {now.public_id} of team {now.team} is changed", as_json=as_json)
-    note_unknown(named, to.config, unchecked=unchecked_model, as_json=as_json)
+    now = api.patch("keys", key, body=change | {"unchecked_model": unchecked_model})
+    answer(now, f"key {now['public_id']} of team {now['team']} is changed", as_json=as_json)
+    note_unknown(tuple(change.get("models") or ()), api, unchecked=unchecked_model, as_json=as_json)
 
 
 app.command()(rotate)
 
 
 @app.command()
-def revoke(key: KeyId, *, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
+@on_gateway
+def revoke(api: "Api", key: KeyId, *, as_json: Json = False) -> None:
     """Revoke a key, for ever: every replica refuses it within a second. Harmless when it is revoked already."""
-    revoked = control(postgres_dsn).run(lambda db: revoke_key(db, PLATFORM, key))
-    answer(revoked, f"key {revoked.public_id} of team {revoked.team} is revoked", as_json=as_json)
-
-
-def _status(text: str | None) -> KeyStatus | None:
-    for known in get_args(KeyStatus):
-        if text == known:
-            status: KeyStatus = known
-            return status
-    if text is None:
-        return None
-    raise InvalidRequest("--status must be active, expired or revoked", param="--status")
+    revoked = api.delete("keys", key)
+    answer(revoked, f"key {revoked['public_id']} of team {revoked['team']} is revoked", as_json=as_json)

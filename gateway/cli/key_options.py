@@ -1,22 +1,18 @@
 """How keys are changed, rotated and shown on the command line: options, and the command `penstock key rotate`."""
 
 import datetime as dt
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
-from gateway.admin.key_changes import GRACE_DEFAULT, KeyChange, rotate_key
-from gateway.admin.limit_values import REMOVED
-from gateway.admin.scope import PLATFORM
 from gateway.admin.times import parse_duration, parse_lifetime
-from gateway.cli.connect import control
-from gateway.cli.options import Json, PostgresDsn
-from gateway.cli.output import emit_json, emit_line, shown
+from gateway.cli.on_gateway import on_gateway
+from gateway.cli.options import Json
+from gateway.cli.output import cell, emit_json, emit_line
 
 if TYPE_CHECKING:
-    from gateway.admin.key_changes import Texts
-    from gateway.admin.keys import ApiKey
+    from gateway.cli.api import Api
 
 NONE: Final = "none"
 
@@ -45,47 +41,46 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
 
 
-def changed(*, name: str | None, models: str | None, addresses: list[str] | None, expires_in: str | None) -> KeyChange:
-    """Return what options ask for; `none` takes a value away. Raises InvalidRequest."""
-    expires_at = None
+def changed(
+    *, name: str | None, models: str | None, addresses: list[str] | None, expires_in: str | None
+) -> dict[str, Any]:
+    """Return the fields that options ask for; `none` takes a value away, which is null. Raises InvalidRequest."""
+    change: dict[str, Any] = {
+        "name": name,
+        "models": None if models is None else listed(models),
+        "addresses": tuple(addresses) if addresses else None,
+        "expires_at": expires_in,
+    }
+    given = {field: value for field, value in change.items() if value is not None}
+    given = {field: None if value in (NONE, (NONE,)) else value for field, value in given.items()}
     if expires_in is not None and expires_in != NONE:
-        expires_at = dt.datetime.now(dt.UTC) + parse_lifetime(expires_in, "--expires-in")
-    return KeyChange(
-        name=REMOVED if name == NONE else name,
-        models=_texts(None if models is None else listed(models)),
-        addresses=_texts(tuple(addresses) if addresses else None),
-        expires_at=REMOVED if expires_in == NONE else expires_at,
-    )
+        given["expires_at"] = dt.datetime.now(dt.UTC) + parse_lifetime(expires_in, "--expires-in")
+    return given
 
 
-def rotate(key: KeyId, *, grace: _Grace = None, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
+@on_gateway
+def rotate(api: "Api", key: KeyId, *, grace: _Grace = None, as_json: Json = False) -> None:
     """Give a key a new text, and show it: it is not kept and cannot be shown again. The one before counts for a while.
 
     Its id, limits and usage stay. A key has two texts at most: rotated again meanwhile, the oldest ends at once.
     """
-    lasts = GRACE_DEFAULT if grace is None else parse_duration(grace, "--grace")
-    to = control(postgres_dsn)
-    rotated = to.run(lambda db: rotate_key(db, PLATFORM, to.peppers, key, grace=lasts))
+    lasts = None if grace is None else parse_duration(grace, "--grace")
+    rotated = api.post("keys", key, "rotate", body={"grace": grace})
     if as_json:
-        emit_json(asdict(rotated.about) | {"key": rotated.key, "older_ended": rotated.older_ended})
+        emit_json(rotated)
         return
-    about = rotated.about
-    emit_line(f"key {about.public_id} of team {about.team} has a new text; it is shown only now:")
-    emit_line(rotated.key)
-    if lasts:
-        emit_line(f"the text before counts until {shown(about.previous_expires_at)}")
-    if rotated.older_ended:
+    emit_line(f"key {rotated['public_id']} of team {rotated['team']} has a new text; it is shown only now:")
+    emit_line(rotated["key"])
+    if lasts is None or lasts:
+        emit_line(f"the text before counts until {cell(rotated, 'previous_expires_at')}")
+    if rotated["older_ended"]:
         emit_line("a text from before that has ended now, earlier than was said then")
 
 
-def show_key(key: "ApiKey", *, as_json: bool) -> None:
+def show_key(key: Mapping[str, Any], *, as_json: bool) -> None:
     """Write all that is known of a key."""
     if as_json:
         emit_json(key)
         return
-    for field, value in asdict(key).items():
-        emit_line(f"{field.replace('_', ' '):20}{shown(value)}")
-
-
-def _texts(values: tuple[str, ...] | None) -> "Texts":
-    return REMOVED if values == (NONE,) else values
+    for field in key:
+        emit_line(f"{field.replace('_', ' '):20}{cell(key, field)}")

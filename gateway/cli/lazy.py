@@ -73,6 +73,7 @@ COMMANDS: Final = {
     "price": LazyCommand("What tokens cost, and from when on.", "gateway.cli.price:app", _TENANTS),
     "usage": LazyCommand("What was used, and what it cost.", "gateway.cli.usage:usage", _TENANTS),
     "ledger": LazyCommand("Correct, check and export the ledger.", "gateway.cli.ledger:app", _TENANTS),
+    "audit": LazyCommand("Who changed what.", "gateway.cli.audit:app", _TENANTS),
     "admin-key": LazyCommand("Keys of the control-plane API.", "gateway.cli.admin_key:app", _TENANTS),
     "webhook": LazyCommand("Tell others of budgets and keys.", "gateway.cli.webhook:app", _TENANTS),
 }

@@ -1,15 +1,10 @@
 """`penstock limit`: what an organization, a team, a user or a key may use, and spend."""
 
-import datetime as dt
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.admin.limit_spending import LimitRuleSpent, with_spending
-from gateway.admin.limits import LimitRule, Subject, clear_limit, list_limits, set_limit
-from gateway.admin.scope import PLATFORM
-from gateway.cli.connect import control
 from gateway.cli.limit_options import (
     BudgetUsd,
     ConcurrentRequests,
@@ -21,17 +16,17 @@ from gateway.cli.limit_options import (
     StopsStreams,
     TokensPerMinute,
     allowed,
-    limit_values,
+    limit_fields,
 )
-from gateway.cli.model_names import UncheckedModel, check_named, note_unknown
-from gateway.cli.options import Json, Organization, PostgresDsn
+from gateway.cli.model_names import UncheckedModel, note_unknown
+from gateway.cli.on_gateway import on_gateway
+from gateway.cli.options import Json, Organization
 from gateway.cli.output import answer, emit_json, emit_table
 from gateway.domain.principal import TENANT_LEVELS, Level
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from gateway.admin.database import Database
-    from gateway.admin.page import Page
+    from gateway.cli.api import Api
 
 app = typer.Typer(
     help="Requests, tokens, concurrency and budgets, at four levels; all that apply must pass.",
@@ -58,19 +53,10 @@ _InputTokensBurst = Annotated[str | None, _burst("--input-tokens-burst")]
 _OutputTokensBurst = Annotated[str | None, _burst("--output-tokens-burst")]
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A rule as people see it in a list."""
-
-    organization: str
-    level: Level
-    subject: str
-    model: str | None
-    allows: str
-
-
 @app.command("set")
+@on_gateway
 def set_(
+    api: "Api",
     *,
     org: Organization = None,
     team: _Team = None,
@@ -92,13 +78,12 @@ def set_(
     budget_period: Period = None,
     budget_stops_streams: StopsStreams = None,
     as_json: Json = False,
-    postgres_dsn: PostgresDsn = None,
 ) -> None:
     """Set limits: on an organization with --org alone, else on the team, user or key.
 
     What is not given stays; `none` takes a value away.
     """
-    values = limit_values(
+    values = limit_fields(
         requests_per_minute=requests_per_minute,
         requests_burst=requests_burst,
         tokens_per_minute=tokens_per_minute,
@@ -113,36 +98,33 @@ def set_(
         budget_period=budget_period,
         budget_stops_streams=budget_stops_streams,
     )
-    subject = _subject(org, team, user, key, model=model)
-    to = control(postgres_dsn)
-    named = () if model is None else (model,)
-    check_named(named, to.config, unchecked=unchecked_model)
-    rule = to.run(lambda db: set_limit(db, PLATFORM, subject, values, model=model))
+    named = {"model": model, "unchecked_model": unchecked_model}
+    rule = api.post("limits", body=_subject(org, team, user, key, model=model) | named | values)
     answer(rule, _sentence(rule), as_json=as_json)
-    note_unknown(named, to.config, unchecked=unchecked_model, as_json=as_json)
+    note_unknown(() if model is None else (model,), api, unchecked=unchecked_model, as_json=as_json)
 
 
 @app.command("list")
-def list_(*, org: Organization = None, as_json: Json = False, postgres_dsn: PostgresDsn = None) -> None:
+@on_gateway
+def list_(api: "Api", *, org: Organization = None, as_json: Json = False) -> None:
     """List the limits, of one organization or of all, with what is spent of budgets in the periods of now."""
-
-    async def page_of(db: "Database", page: "Page") -> list[LimitRuleSpent]:
-        rules = await list_limits(db, PLATFORM, page, organization=org)
-        return await with_spending(db, rules, dt.datetime.now(dt.UTC))
-
-    found = control(postgres_dsn).every(page_of)
+    found = api.every("limits", organization=org, spending=True)
     order = TENANT_LEVELS
-    found.sort(key=lambda rule: (rule.organization, order.index(rule.level), rule.subject, rule.model or ""))
+    found.sort(
+        key=lambda rule: (rule["organization"], order.index(rule["level"]), rule["subject"], rule["model"] or "")
+    )
     if as_json:
         emit_json(found)
         return
-    lines = [_Line(rule.organization, rule.level, rule.subject, rule.model, "; ".join(allowed(rule))) for rule in found]
+    lines = [rule | {"allows": "; ".join(allowed(rule))} for rule in found]
     columns = {name: name for name in ("organization", "level", "subject", "model", "allows")}
     emit_table(columns, lines, empty="no limits; set one with: penstock limit set --org ORG --tokens-per-minute N")
 
 
 @app.command()
+@on_gateway
 def clear(
+    api: "Api",
     *,
     org: Organization = None,
     team: _Team = None,
@@ -150,15 +132,16 @@ def clear(
     key: _Key = None,
     model: _Model = None,
     as_json: Json = False,
-    postgres_dsn: PostgresDsn = None,
 ) -> None:
     """Remove the limit that `set` with the same --org, --team, --user, --key and --model made."""
     subject = _subject(org, team, user, key, model=model)
-    removed = control(postgres_dsn).run(lambda db: clear_limit(db, PLATFORM, subject, model=model))
-    answer({"removed": removed}, "the limit is removed" if removed else "there was no such limit", as_json=as_json)
+    gone = api.delete("limits", **subject, model=model)
+    answer(gone, "the limit is removed" if gone["removed"] else "there was no such limit", as_json=as_json)
 
 
-def _subject(org: str | None, team: str | None, user: str | None, key: str | None, *, model: str | None) -> Subject:
+def _subject(
+    org: str | None, team: str | None, user: str | None, key: str | None, *, model: str | None
+) -> dict[str, str | None]:
     """Return what is meant: `--org` alone is the organization, beside another it only tells equal names apart."""
     given = [
         (level, reference)
@@ -168,7 +151,7 @@ def _subject(org: str | None, team: str | None, user: str | None, key: str | Non
     if len(given) > 1:
         raise InvalidRequest("give only one of --team, --user and --key")
     if given:
-        return Subject(*given[0], organization=org)
+        return {"level": given[0][0], "subject": given[0][1], "organization": org}
     if org is None and model is not None:
         raise InvalidRequest(
             "say whose use of the model to limit: --org, --team, --user or --key;"
@@ -176,12 +159,12 @@ def _subject(org: str | None, team: str | None, user: str | None, key: str | Non
         )
     if org is None:
         raise InvalidRequest("say what to limit: --org, --team, --user or --key")
-    return Subject(Level.ORGANIZATION, org)
+    return {"level": Level.ORGANIZATION, "subject": org}
 
 
-def _sentence(rule: LimitRule) -> str:
-    narrowed = f" for model {rule.model}" if rule.model else ""
+def _sentence(rule: Mapping[str, Any]) -> str:
+    narrowed = f" for model {rule['model']}" if rule["model"] else ""
     amounts = ", ".join(allowed(rule))
     if not amounts:
-        return f"{rule.level} {rule.subject}{narrowed} has no limit left here"
-    return f"{rule.level} {rule.subject}{narrowed} may use {amounts}"
+        return f"{rule['level']} {rule['subject']}{narrowed} has no limit left here"
+    return f"{rule['level']} {rule['subject']}{narrowed} may use {amounts}"

@@ -3,7 +3,8 @@
 `none` in the place of a number takes the value away, where there can be one.
 """
 
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -11,11 +12,10 @@ from gateway.admin.limit_values import REMOVED, Count, LimitValues, budget_amoun
 from gateway.cli.output import shown
 from gateway.domain.principal import BudgetPeriod
 from gateway.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from gateway.admin.limits import LimitRule
+from gateway.units import PicoUsd, format_usd
 
 NONE: Final = "none"
+_MONEY: Final = "_pico_usd"
 
 RequestsPerMinute: TypeAlias = Annotated[
     str | None, typer.Option("--requests-per-minute", metavar="N", help="How many requests a minute.")
@@ -54,17 +54,18 @@ StopsStreams: TypeAlias = Annotated[
 ]
 
 
-def limit_values(
+def limit_fields(
     *,
     budget_usd: str | None,
     budget_period: BudgetPeriod | None,
     budget_stops_streams: bool | None,
     of_new: bool = False,
     **counts: str | None,
-) -> LimitValues:
-    """Return what options say; `counts` are those of LimitValues, `of_new` for something that has no limits yet.
+) -> dict[str, Any]:
+    """Return what options say, as fields of the API: null takes a value away.
 
-    Raises InvalidRequest for what is no number, nor `none` where that means something.
+    `counts` are those of LimitValues, `of_new` for something that has no limits yet. Raises InvalidRequest for what is
+    no number, nor `none` where that means something.
     """
     if of_new:
         for name, text in {"budget_usd": budget_usd, **counts}.items():
@@ -81,7 +82,15 @@ def limit_values(
     if budget_usd is not None and budget_period is not None:
         amount = REMOVED if _is_none(budget_usd) else budget_amount(budget_usd, "--budget-usd")
         values[budget_column(budget_period)] = amount
-    return LimitValues.of(values | {"budget_stops_streams": budget_stops_streams})
+    given = LimitValues.of(values | {"budget_stops_streams": budget_stops_streams}).given()
+    return dict(_field(column, value) for column, value in given.items())
+
+
+def _field(column: str, value: int | None) -> tuple[str, object]:
+    """Return a column of LimitValues as the API has it: money is exact text in USD there."""
+    if not column.endswith(_MONEY):
+        return column, value
+    return column.removesuffix(_MONEY) + "_usd", None if value is None else format_usd(PicoUsd(int(value)))
 
 
 def _count(name: str, text: str | None, *, of_new: bool) -> Count:
@@ -104,21 +113,21 @@ def _option(name: str) -> str:
     return "--max-output-tokens" if name == "output_tokens_max" else f"--{name.replace('_', '-')}"
 
 
-def allowed(rule: "LimitRule") -> list[str]:
+def allowed(rule: Mapping[str, Any]) -> list[str]:
     """Return what a rule allows, one text for each value: `1,000 tokens a minute`, `10 USD a month`."""
     texts: list[str] = []
     for unit in ("requests", "tokens", "input_tokens", "output_tokens"):
-        rate, burst = getattr(rule, f"{unit}_per_minute"), getattr(rule, f"{unit}_burst")
+        rate, burst = rule[f"{unit}_per_minute"], rule[f"{unit}_burst"]
         if rate is not None:
             at_once = "" if burst is None else f" ({shown(burst)} at once)"
             texts.append(f"{shown(rate)} {unit.replace('_', ' ')} a minute{at_once}")
-    if rule.concurrent_requests is not None:
-        texts.append(f"{shown(rule.concurrent_requests)} concurrent requests")
-    if rule.output_tokens_max is not None:
-        texts.append(f"{shown(rule.output_tokens_max)} tokens an answer")
+    if rule["concurrent_requests"] is not None:
+        texts.append(f"{shown(rule['concurrent_requests'])} concurrent requests")
+    if rule["output_tokens_max"] is not None:
+        texts.append(f"{shown(rule['output_tokens_max'])} tokens an answer")
     for period in BudgetPeriod:
-        amount, spent = rule.budget_usd(period), getattr(rule, f"spent_{period}_usd", None)
+        amount, spent = rule.get(f"budget_{period}_usd"), rule.get(f"spent_{period}_usd")
         if amount is not None:
             told = "" if spent is None else f" ({spent} spent)"
-            texts.append(f"{amount} USD a {period}{told}{', stopping streams' if rule.budget_stops_streams else ''}")
+            texts.append(f"{amount} USD a {period}{told}{', stopping streams' if rule['budget_stops_streams'] else ''}")
     return texts

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,10 +18,8 @@ from rich.text import Text
 from gateway.cli.answers import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from gateway.admin.credentials import CreatedCredential
-    from gateway.admin.keys import CreatedKey
 
 _NUMERIC = (
     *("requests", "tokens", "prompt", "cached", "completion", "cost", "estimated"),
@@ -52,13 +50,13 @@ def answer_rows(rows: Sequence[object], columns: Mapping[str, str], *, empty: st
         emit_table(columns, rows, empty=empty)
 
 
-def answer_new_key(made: CreatedKey | CreatedCredential, what: str, *, as_json: bool) -> None:
+def answer_new_key(made: Mapping[str, str], what: str, *, as_json: bool) -> None:
     """Write a key that cannot be shown again, beside what may be told of it at any time."""
     if as_json:
-        emit_json(asdict(made.about) | {"key": made.key})
+        emit_json(made)
     else:
         emit_line(f"{what} made; it is shown only now:")
-        emit_line(made.key)
+        emit_line(made["key"])
 
 
 def emit_json(document: object) -> None:
@@ -74,7 +72,7 @@ def emit_table(columns: Mapping[str, str], rows: Iterable[object], *, empty: str
         numeric = title.startswith(_NUMERIC)
         table.add_column(title, overflow="fold", justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(Text(_cell(row, attribute)) for attribute in columns.values()))
+        table.add_row(*(Text(cell(row, attribute)) for attribute in columns.values()))
     console = _console()
     if table.row_count:
         console.print(table)
@@ -82,12 +80,12 @@ def emit_table(columns: Mapping[str, str], rows: Iterable[object], *, empty: str
         console.print(Text(empty))
 
 
-def _cell(row: object, attribute: str) -> str:
-    """Return what a column shows of a row: a dataclass, or a document of the API, whose times are text."""
-    if not isinstance(row, dict):
+def cell(row: object, attribute: str) -> str:
+    """Return what a column shows of a row, a dataclass or a document of the API, whose times are text."""
+    if not isinstance(row, Mapping):
         return shown(getattr(row, attribute))
     value = row.get(attribute)
-    if isinstance(value, str) and attribute.endswith(_TIMES):
+    if isinstance(value, str) and (attribute == "at" or attribute.endswith(_TIMES)):
         value = dt.datetime.fromisoformat(value)
     return shown(value)
 
