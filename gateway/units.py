@@ -9,8 +9,12 @@ import datetime as dt
 import os
 import time
 from decimal import Decimal, localcontext
-from typing import NewType
-from uuid import UUID
+from typing import TYPE_CHECKING, NewType
+
+from asyncpg.pgproto import pgproto
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 PicoUsd = NewType("PicoUsd", int)
 """Money: 10^-12 US dollars, so that one token at $0.000001 per million tokens still costs a whole unit."""
@@ -27,7 +31,7 @@ def new_event_id() -> UUID:
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)
+    return pgproto.UUID(value.to_bytes(16, "big"))  # a UUID that is made and spelled out in a tenth of the time
 
 
 def opened_at(event_id: UUID) -> dt.datetime:
