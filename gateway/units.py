@@ -9,12 +9,10 @@ import datetime as dt
 import os
 import time
 from decimal import Decimal, localcontext
-from typing import TYPE_CHECKING, NewType
+from typing import NewType
+from uuid import UUID
 
 from asyncpg.pgproto import pgproto
-
-if TYPE_CHECKING:
-    from uuid import UUID
 
 PicoUsd = NewType("PicoUsd", int)
 """Money: 10^-12 US dollars, so that one token at $0.000001 per million tokens still costs a whole unit."""
