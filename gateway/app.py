@@ -130,6 +130,7 @@ class Gateway:
             lambda: self.stages.config,
             sign_in=SignIn.of(settings, lambda: self.stages.config.sign_in, lambda: resources.pool),
             proxies=self.stages.proxies,
+            engines_provider=self.router.states,
         )
         admin = build_admin_app(control, __version__)
         describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made

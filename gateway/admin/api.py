@@ -17,8 +17,11 @@ from gateway.admin.routes import (
     audit,
     keys,
     limits,
+    me,
     members,
     organizations,
+    pools,
+    prices,
     sign_in,
     teams,
     usage,
@@ -60,7 +63,8 @@ def build_admin_app(control: Control, version: str) -> FastAPI:
     rendering.install(app)
     app.add_middleware(Bounds)
     api = APIRouter(prefix=PREFIX, responses=_ERRORS)
-    for resource in (organizations, teams, members, users, admin_keys, keys, limits, usage, audit, webhooks):
+    tenants = (me, organizations, teams, members, users, admin_keys, keys, limits)
+    for resource in (*tenants, prices, pools, usage, audit, webhooks):
         api.include_router(resource.router)
     app.include_router(api)
     for outside in (sign_in.router, sign_in.own_router):

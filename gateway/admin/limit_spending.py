@@ -26,6 +26,11 @@ class LimitRuleSpent(LimitRule):
     spent_session_usd: None = None
 
 
+def without_spending(rule: LimitRule) -> LimitRuleSpent:
+    """Return a rule of which nothing is told but what it allows."""
+    return LimitRuleSpent(**asdict(rule), spent_day_usd=None, spent_week_usd=None, spent_month_usd=None)
+
+
 async def with_spending(db: Database, rules: Sequence[LimitRule], now: dt.datetime) -> list[LimitRuleSpent]:
     """Return the rules with what is spent at `now`, a time with a zone; null where there is no budget."""
     today = now.astimezone(dt.UTC).date()

@@ -24,19 +24,36 @@ from gateway.domain.principal import BudgetPeriod, Level
 from gateway.errors import InvalidRequest, NotFound
 from gateway.units import PicoUsd, format_usd
 
+# A person is told of the rules that bind it, and of those of the members and keys of teams that it administers.
 _SELECT = f"""
     SELECT rule.id, rule.level, rule.subject_id,
         CASE rule.level
             WHEN 'organization' THEN organization.name
-            WHEN 'team' THEN (SELECT name FROM team WHERE team.id = rule.subject_id)
-            WHEN 'user' THEN (SELECT name FROM app_user WHERE app_user.id = rule.subject_id)
-            ELSE (SELECT COALESCE(NULLIF(name, ''), public_id) FROM api_key WHERE api_key.id = rule.subject_id)
+            WHEN 'team' THEN (
+                SELECT name FROM team WHERE organization_id = rule.organization_id AND team.id = rule.subject_id)
+            WHEN 'user' THEN (
+                SELECT name
+                FROM app_user WHERE organization_id = rule.organization_id AND app_user.id = rule.subject_id)
+            ELSE (
+                SELECT COALESCE(NULLIF(name, ''), public_id)
+                FROM api_key WHERE organization_id = rule.organization_id AND api_key.id = rule.subject_id)
         END AS subject,
         rule.organization_id, organization.name AS organization, NULLIF(rule.model, '') AS model,
         {", ".join(f"rule.{column}" for column in COLUMNS)}, rule.created_at
     FROM limit_rule AS rule JOIN organization ON organization.id = rule.organization_id
     WHERE ($1::uuid IS NULL OR rule.organization_id = $1)
+        AND ($2::uuid[] IS NULL OR rule.level = 'organization'
+            OR (rule.level = 'team' AND rule.subject_id = ANY ($3))
+            OR (rule.level = 'user' AND (rule.subject_id = $4 OR EXISTS (
+                SELECT FROM membership
+                WHERE membership.organization_id = rule.organization_id AND membership.user_id = rule.subject_id
+                    AND membership.team_id = ANY ($2))))
+            OR (rule.level = 'key' AND EXISTS (
+                SELECT FROM api_key
+                WHERE api_key.organization_id = rule.organization_id AND api_key.id = rule.subject_id
+                    AND (api_key.team_id = ANY ($2) OR api_key.user_id = $4))))
 """  # noqa: S608 - the columns are names of this package
+_LOCK = "FOR UPDATE OF rule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +122,15 @@ async def set_limit(
     """Make or change the rule of a subject (for one model, or for all), and return it. Values not given are kept.
 
     A rule whose last value is taken away goes with it. Raises InvalidRequest when nothing is given, a burst would stand
-    without its rate, or streams would be stopped by no budget; NotFound for the subject.
+    without its rate, or streams would be stopped by no budget; NotFound for the subject; Forbidden for an organization
+    outside the platform, for a team or user unless the caller administers the organization, for a key its team.
     """
     given = values.given()
     if not given:
         raise InvalidRequest("say what to allow: give at least one limit, such as tokens_per_minute")
     if model is not None:
         checked_name(model, "model")
-    organization_id, subject_id = await _resolved(db, scope, subject)
+    organization_id, subject_id = await _changeable(db, scope, subject)
     placeholders = ", ".join(f"${number}" for number in range(5, 5 + len(given)))
     row = await db.fetchrow(
         f"""
@@ -129,9 +147,7 @@ async def set_limit(
         *given.values(),
     )
     assert row is not None, "RETURNING returns"
-    written = await db.fetchrow(f"{_SELECT} AND rule.id = $2", organization_id, row["id"])
-    assert written is not None, "written in this transaction"
-    rule = _rule(written)
+    rule = await find_limit(db, Scope(organization_id), row["id"])
     _check_whole(rule, values)
     if rule.limits_nothing:
         await db.execute("DELETE FROM limit_rule WHERE organization_id = $1 AND id = $2", organization_id, rule.id)
@@ -149,9 +165,9 @@ async def set_limit(
 async def clear_limit(db: Database, scope: Scope, subject: Subject, *, model: str | None = None) -> int:
     """Remove the rule of a subject (for one model, or the one for all models); return how many were removed: 0 or 1.
 
-    Raises NotFound for the subject.
+    Raises NotFound for the subject, and Forbidden as `set_limit` does.
     """
-    organization_id, subject_id = await _resolved(db, scope, subject)
+    organization_id, subject_id = await _changeable(db, scope, subject)
     removed = await db.fetch(
         """
         DELETE FROM limit_rule WHERE organization_id = $1 AND level = $2 AND subject_id = $3 AND model = $4
@@ -165,6 +181,14 @@ async def clear_limit(db: Database, scope: Scope, subject: Subject, *, model: st
     return len(removed)
 
 
+async def find_limit(db: Database, scope: Scope, rule_id: UUID, *, lock: bool = False) -> LimitRule:
+    """Return one rule, with `lock` held until the transaction ends. Raises NotFound."""
+    row = await db.fetchrow(f"{_SELECT} AND rule.id = $5 {_LOCK if lock else ''}", *_reach(scope), rule_id)
+    if row is None:
+        raise NotFound("no limit with this id", param="limit")
+    return _rule(row)
+
+
 async def list_limits(
     db: Database,
     scope: Scope,
@@ -172,8 +196,10 @@ async def list_limits(
     *,
     organization: str | None = None,
     subject: Subject | None = None,
+    level: Level | None = None,
+    model: str | None = None,
 ) -> list[LimitRule]:
-    """Return the rules within the scope, of one organization or one subject if given; one page, by id.
+    """Return the rules within the scope, of one organization, subject, level or model if given; one page, by id.
 
     Raises NotFound when the organization or the subject is not within the scope.
     """
@@ -181,35 +207,56 @@ async def list_limits(
     subject_id = None if subject is None else (await _resolved(db, scope, subject))[1]
     rows = await db.fetch(
         f"""
-        {_SELECT} AND ($2::uuid IS NULL OR (rule.subject_id = $2 AND rule.level = $3))
-            AND ($4::uuid IS NULL OR rule.id > $4)
-        ORDER BY rule.id LIMIT $5
+        {_SELECT} AND ($5::uuid IS NULL OR rule.subject_id = $5) AND ($6::text IS NULL OR rule.level = $6)
+            AND ($7::text IS NULL OR rule.model = $7) AND ($8::uuid IS NULL OR rule.id > $8)
+        ORDER BY rule.id LIMIT $9
         """,
-        scope.organization_id,
+        *_reach(scope),
         subject_id,
-        None if subject is None else subject.level.value,
+        level if subject is None else subject.level,
+        model,
         page.after,
         page.limit,
     )
     return [_rule(row) for row in rows]
 
 
-async def _resolved(db: Database, scope: Scope, subject: Subject) -> tuple[UUID, UUID]:
-    """Return the ids of a subject's organization and of the subject. Raises NotFound."""
+def _reach(scope: Scope) -> tuple[UUID | None, tuple[UUID, ...] | None, tuple[UUID, ...], UUID | None]:
+    return scope.organization_id, scope.teams, scope.member_of, scope.user_id
+
+
+async def _changeable(db: Database, scope: Scope, subject: Subject) -> tuple[UUID, UUID]:
+    """Return the ids of a subject's organization and of the subject, whose rules are the caller's to change.
+
+    Nobody changes what limits itself: an organization's rules are the platform's, those of teams and users their
+    organization's, those of keys their team's. Raises NotFound, Forbidden.
+    """
+    organization_id, subject_id, team_id = await _resolved(db, scope, subject)
+    if subject.level is Level.ORGANIZATION:
+        scope.require_platform("change limits of an organization")
+    elif team_id is None:
+        scope.require_organization(f"change limits of a {subject.level}")
+    else:
+        scope.require_team(team_id, "change limits of its keys")
+    return organization_id, subject_id
+
+
+async def _resolved(db: Database, scope: Scope, subject: Subject) -> tuple[UUID, UUID, UUID | None]:
+    """Return the ids of a subject's organization, of the subject, and of a key's team. Raises NotFound."""
     scope = await narrowed(db, scope, subject.organization)
     if subject.level is Level.ORGANIZATION:
         organization = await find_organization(db, scope, subject.reference)
-        return organization.id, organization.id
+        return organization.id, organization.id, None
     if subject.level is Level.TEAM:
         team = await find_team(db, scope, subject.reference)
-        return team.organization_id, team.id
+        return team.organization_id, team.id, None
     if subject.level is Level.USER:
         user = await find_user(db, scope, subject.reference)
-        return user.organization_id, user.id
+        return user.organization_id, user.id, None
     key = await find_key(db, scope, subject.reference)
     if key.status == "revoked":
         raise NotFound("the key is revoked", param="key")
-    return key.organization_id, key.id
+    return key.organization_id, key.id, key.team_id
 
 
 def _check_whole(rule: LimitRule, given: LimitValues) -> None:

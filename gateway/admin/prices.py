@@ -140,9 +140,11 @@ async def set_price(db: Database, scope: Scope, model: str, price: Price, *, sin
     return SetPrice(made, made.effective_from if since is not None and known["is_past"] else None, not known["prices"])
 
 
-async def list_prices(db: Database, scope: Scope, now: dt.datetime, *, model: str | None, past: bool) -> list[PriceRow]:
-    """Return the prices in force at `now` and those to come, with `past` also those before, by model and date."""
-    scope.require_platform("list prices")
+async def list_prices(db: Database, now: dt.datetime, *, model: str | None, past: bool) -> list[PriceRow]:
+    """Return the prices in force at `now` and those to come, with `past` also those before, by model and date.
+
+    They are everybody's to know, and of no tenant.
+    """
     rows = await _rows(db, model)
     return [row for row in rows if past or row.effective_until is None or row.effective_until > now]
 

@@ -85,7 +85,7 @@ def list_(
     Source `config` is penstock.yaml, `admin` was set by hand.
     """
     now = dt.datetime.now(dt.UTC)
-    found = control(postgres_dsn).run(lambda db: list_prices(db, PLATFORM, now, model=model, past=past))
+    found = control(postgres_dsn).run(lambda db: list_prices(db, now, model=model, past=past))
     empty = "no prices; set one with: penstock price set MODEL --input USD --output USD"
     answer_rows(found, _COLUMNS, empty=empty, as_json=as_json)
 

@@ -10,6 +10,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from gateway.domain.attempt import AttemptOutcome
+from gateway.domain.engines import EngineState
 from gateway.errors import NoEngine
 from gateway.providers.dialect import serves
 from gateway.route.engine import Engine
@@ -199,6 +200,14 @@ class Router:
         known, endpoint = self._pools, call.endpoint
         pools = [known[name] for name in call.model.pools if name in known]
         return _Attempts(call, [pool for pool in pools if serves(pool.config.engine_kind, endpoint)])
+
+    def states(self) -> list[EngineState]:
+        """Return how every engine stands now."""
+        return [
+            EngineState(pool.config.name, each.endpoint, each.up, each.ejected, each.busy, each.in_flight)
+            for pool in self._pools.values()
+            for each in pool.engines
+        ]
 
     async def close(self) -> None:
         """Stop probing and close idle connections."""

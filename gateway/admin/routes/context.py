@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.admin.database import Database, Pool, transaction_in
 from gateway.admin.model_names import check_models
 from gateway.admin.page import ROWS_MAX, Page
-from gateway.admin.sign_in.service import SignIn
 from gateway.authenticate.key import Peppers
 from gateway.domain.addresses import TrustedProxies
 from gateway.domain.config import GatewayConfig
+from gateway.domain.engines import EngineState
 from gateway.errors import Unavailable
 
 TRANSACTIONS_MAX = 3
@@ -26,13 +26,15 @@ QUEUE_TIMEOUT_S = 5.0
 
 PoolProvider: TypeAlias = Callable[[], Pool]
 ConfigProvider: TypeAlias = Callable[[], GatewayConfig]
+EnginesProvider: TypeAlias = Callable[[], Iterable[EngineState]]
 
 
 class Control:
     """What routes work with: the pool, opened when the server starts, what keys are signed with, and penstock.yaml.
 
     Without a `config_provider`, names of models are taken as they come. `sign_in` recognises people by tokens of an
-    identity provider; `proxies` are trusted to say where a request comes from.
+    identity provider; `proxies` are trusted to say where a request comes from; `engines_provider` tells how this
+    replica sees its engines now, where a gateway runs.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Control:
         *,
         sign_in: SignIn | None = None,
         proxies: TrustedProxies | None = None,
+        engines_provider: EnginesProvider | None = None,
         queue_timeout_s: float = QUEUE_TIMEOUT_S,
     ) -> None:
         self._pool_provider = pool_provider
@@ -50,6 +53,7 @@ class Control:
         self.peppers = peppers
         self.sign_in = sign_in
         self._proxies = proxies or TrustedProxies()
+        self._engines_provider = engines_provider
         self._queue_timeout_s = queue_timeout_s
         self._free = asyncio.Semaphore(TRANSACTIONS_MAX)
 
@@ -57,6 +61,14 @@ class Control:
         """Return the client's address in an ASGI scope, as far as the proxies before it are trusted."""
         client = scope.get("client")
         return self._proxies.client_of(str(client[0]) if client else "", scope["headers"])
+
+    def config(self) -> GatewayConfig:
+        """Return penstock.yaml as it is in force; an empty one where there is none."""
+        return GatewayConfig.of((), ()) if self._config_provider is None else self._config_provider()
+
+    def engines(self) -> list[EngineState] | None:
+        """Return how this replica sees its engines now, None where no gateway runs."""
+        return None if self._engines_provider is None else list(self._engines_provider())
 
     def check_models(self, names: Iterable[str], *, param: str, unchecked: bool) -> None:
         """Hold names of models against the configuration in force, unless they are to be `unchecked`.
