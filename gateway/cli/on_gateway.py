@@ -27,11 +27,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _OPTIONS: dict[str, Any] = {
-    "url": Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="Gateway to call. Default: see docs/cli.md.")
-    ],
-    "profile": Annotated[
-        str | None, typer.Option("--profile", metavar="HOST", help="Gateway logged in to, by its address or host.")
+    "gateway": Annotated[
+        str | None,
+        typer.Option("--gateway", metavar="URL", help="Gateway to call: its address, or the host of one logged in to."),
     ],
     "ca_file": Annotated[
         Path | None,
@@ -70,7 +68,13 @@ def on_gateway(function: Callable[Concatenate[Api, P], R]) -> Callable[..., R]:
 @contextmanager
 def opened(chosen: Chosen) -> Iterator[Api]:
     """Yield the API of the place that is meant. Raises InvalidRequest, ConfigError, StorageUnavailable."""
-    place = find_place(chosen, note=_note)
+    with opened_at(find_place(chosen, note=_note)) as api:
+        yield api
+
+
+@contextmanager
+def opened_at(place: Place) -> Iterator[Api]:
+    """Yield the API of a place. Raises ConfigError, StorageUnavailable."""
     from gateway.cli.api import Api  # noqa: PLC0415 - a call that names no place needs no client
 
     with asyncio.Runner() as runner:
@@ -93,11 +97,12 @@ async def _connected(place: Place, stack: AsyncExitStack) -> httpx2.AsyncClient:
         transport = await stack.enter_async_context(served_here(place))
         return await stack.enter_async_context(client_of(transport, "http://localhost", headers))
     headers["authorization"] = f"Bearer {place.credential}"
-    options = {"verify": _trust(place.ca_file)} if place.url.startswith("https:") else {}
+    options = {"verify": trusting(place.ca_file)} if place.url.startswith("https:") else {}
     return await stack.enter_async_context(client_of(None, place.url, headers, **options))
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext:
+def trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """Return what certificates are checked by. Raises ConfigError when the file cannot be read."""
     import ssl  # noqa: PLC0415 - takes a while, and http:// needs none
 
     try:

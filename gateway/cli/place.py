@@ -120,7 +120,7 @@ def _at(url: str, settings: Settings, found: str, *, insecure_http: bool) -> Rem
     """Return the gateway at `url` with the credential meant for it: no other gateway is ever shown it."""
     profile = profile_of(url)
     if settings.admin_key is not None and settings.url in {None, url}:
-        _check_private(url, insecure_http=insecure_http)
+        check_private(url, insecure_http=insecure_http)
         return Remote(url, settings.admin_key.get_secret_value().strip(), found, settings.ca_file)
     if profile is None:
         raise ConfigError(f"nothing to show at {url}: `penstock login {url}`, or set PENSTOCK_ADMIN_KEY")
@@ -130,7 +130,7 @@ def _at(url: str, settings: Settings, found: str, *, insecure_http: bool) -> Rem
 def _of_profile(profile: Profile, settings: Settings, found: str) -> Remote:
     if profile.expired(dt.datetime.now(dt.UTC)):
         raise ConfigError(f"the login at {profile.url} is over: penstock login {profile.url}")
-    _check_private(profile.url, insecure_http=profile.insecure_http)
+    check_private(profile.url, insecure_http=profile.insecure_http)
     return Remote(profile.url, profile.credential, found, settings.ca_file)
 
 
@@ -144,7 +144,7 @@ def _profile_named(name: str) -> Profile:
     return found[0]
 
 
-def _check_private(url: str, *, insecure_http: bool) -> None:
+def check_private(url: str, *, insecure_http: bool) -> None:
     """Raise ConfigError where a credential would cross a network in the clear."""
     parts = urlsplit(url)
     if parts.scheme == "https" or insecure_http or _is_loopback(parts.hostname or ""):
