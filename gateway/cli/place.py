@@ -1,6 +1,6 @@
 """Finds the place that a command works on: a gateway over HTTP, or a database from here.
 
-In this order: `--postgres-dsn`, `--url` or `--profile`; PENSTOCK_URL; PENSTOCK_POSTGRES_DSN; a `penstock dev` that runs
+In this order: `--postgres-dsn` or `--gateway`; PENSTOCK_URL; PENSTOCK_POSTGRES_DSN; a `penstock dev` that runs
 in the current folder; the gateway of the last `penstock login`. PENSTOCK_URL goes before PENSTOCK_POSTGRES_DSN because
 whoever sets it means these commands, while the other may be there for a gateway.
 """
@@ -29,11 +29,13 @@ PROFILES_TOLD_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What a call itself says of the place; all None: whatever is found."""
+    """What a call itself says of the place; nothing: whatever is found.
+
+    `gateway` is an address, or the host of a gateway that was logged in to.
+    """
 
     postgres_dsn: str | None = None
-    url: str | None = None
-    profile: str | None = None
+    gateway: str | None = None
     ca_file: Path | None = None
     insecure_http: bool = False
 
@@ -72,14 +74,13 @@ def find_place(chosen: Chosen, note: Callable[[str], None]) -> Place:
 
     Raises InvalidRequest for a call that names two, ConfigError when there is none, saying what to set.
     """
-    given = [name for name in ("postgres_dsn", "url", "profile") if getattr(chosen, name) is not None]
-    if len(given) > 1:
-        raise InvalidRequest(f"give only one of {' and '.join('--' + name.replace('_', '-') for name in given)}")
+    if chosen.postgres_dsn is not None and chosen.gateway is not None:
+        raise InvalidRequest("give only one of --postgres-dsn and --gateway")
     settings = load_settings(postgres_dsn=chosen.postgres_dsn, ca_file=chosen.ca_file)
     if chosen.postgres_dsn is not None:
         return _local(settings, settings.require_postgres_dsn(), "--postgres-dsn")
-    if chosen.url is not None or chosen.profile is not None:
-        return _named(chosen, settings)
+    if chosen.gateway is not None:
+        return _named(chosen.gateway, settings, insecure_http=chosen.insecure_http)
     if settings.url is not None:
         if settings.postgres_dsn is not None:
             note(f"PENSTOCK_URL goes before PENSTOCK_POSTGRES_DSN: working on {settings.url}")
@@ -106,14 +107,14 @@ def _local(settings: Settings, address: str, found: str) -> Local:
     return Local(address, found, settings, config if config.exists() else None)
 
 
-def _named(chosen: Chosen, settings: Settings) -> Remote:
-    if chosen.profile is not None:
-        return _of_profile(_profile_named(chosen.profile), settings, "--profile")
+def _named(gateway: str, settings: Settings, *, insecure_http: bool) -> Remote:
+    if "://" not in gateway:
+        return _of_profile(_profile_named(gateway), settings, "--gateway")
     try:
-        url = gateway_address(chosen.url or "")
+        url = gateway_address(gateway)
     except ValueError as error:
-        raise InvalidRequest(f"--url {error}") from None
-    return _at(url, settings, "--url", insecure_http=chosen.insecure_http)
+        raise InvalidRequest(f"--gateway {error}") from None
+    return _at(url, settings, "--gateway", insecure_http=insecure_http)
 
 
 def _at(url: str, settings: Settings, found: str, *, insecure_http: bool) -> Remote:
@@ -134,13 +135,13 @@ def _of_profile(profile: Profile, settings: Settings, found: str) -> Remote:
     return Remote(profile.url, profile.credential, found, settings.ca_file)
 
 
-def _profile_named(name: str) -> Profile:
-    """Return the login at a gateway, by its address or its host."""
+def _profile_named(host: str) -> Profile:
+    """Return the login at the gateway of this host, with its port if that is not the usual one."""
     known = all_profiles()
-    found = [profile for url, profile in known.items() if name.rstrip("/") in {url, urlsplit(url).netloc}]
+    found = [profile for url, profile in known.items() if urlsplit(url).netloc == host.lower()]
     if len(found) != 1:
         told = ", ".join([*known][:PROFILES_TOLD_MAX]) or "none"
-        raise InvalidRequest(f"--profile must be the address or host of one gateway logged in to: {told}")
+        raise InvalidRequest(f"--gateway must be an address, or the host of one gateway logged in to: {told}")
     return found[0]
 
 
