@@ -63,7 +63,7 @@ class Api:
         rows: list[dict[str, Any]] = []
         after: object = None
         while True:
-            page = self.get(*path, **query, limit=PAGE_ROWS, after=after)
+            page = self.get(*path, **{"limit": PAGE_ROWS} | query, after=after)
             rows += page["data"]
             if page["next_after"] is None:
                 return rows
@@ -100,7 +100,8 @@ class Api:
         try:
             return self._runner.run(self._waited_for(asked))
         except GatewayError as error:
-            error.add_note(str(self.place))
+            if str(self.place) not in error.message:
+                error.add_note(str(self.place))
             raise
 
     async def _waited_for(self, asked: Coroutine[Any, Any, bytes]) -> bytes:
@@ -168,6 +169,8 @@ class Api:
         told = "; the change may have been made: look before you repeat it" if in_doubt else ""
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             reason, told = f"its certificate is not trusted ({reason}); --ca-file names another authority", ""
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) and not told:
+            told = "; check its address, and that it runs there"
         return Unavailable(f"cannot reach {self.place}: {reason}{told}")
 
 
