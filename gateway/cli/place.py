@@ -148,14 +148,15 @@ def _profile_named(host: str) -> Profile:
 def check_private(url: str, *, insecure_http: bool) -> None:
     """Raise ConfigError where a credential would cross a network in the clear."""
     parts = urlsplit(url)
-    if parts.scheme == "https" or insecure_http or _is_loopback(parts.hostname or ""):
+    if parts.scheme == "https" or insecure_http or is_loopback(parts.hostname or ""):
         return
     raise ConfigError(
         f"{url} is not encrypted: everybody between could read the admin key; take https://, or say --insecure-http"
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host of an address is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

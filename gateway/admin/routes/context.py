@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Query
@@ -18,6 +18,9 @@ from gateway.domain.addresses import TrustedProxies
 from gateway.domain.config import GatewayConfig
 from gateway.domain.engines import EngineState
 from gateway.errors import Unavailable
+
+if TYPE_CHECKING:
+    from gateway.admin.sign_in.service import SignIn  # what a command that serves itself does without
 
 TRANSACTIONS_MAX = 3
 """How many connections the control plane takes from the pool at once: the rest is for the data path."""
@@ -44,7 +47,7 @@ class Control:
         peppers: Peppers,
         config_provider: ConfigProvider | None = None,
         *,
-        sign_in: SignIn | None = None,
+        sign_in: "SignIn | None" = None,
         proxies: TrustedProxies | None = None,
         engines_provider: EnginesProvider | None = None,
         queue_timeout_s: float = QUEUE_TIMEOUT_S,
