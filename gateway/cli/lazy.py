@@ -52,7 +52,7 @@ def _unfolded(docstring: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
 
 
-_RUN, _TENANTS = "Run a gateway", "Tenants, keys, limits, usage"
+_RUN, _TENANTS, _PERSON = "Run a gateway", "Tenants, keys, limits, usage", "You at a gateway"
 
 COMMANDS: Final = {
     "dev": LazyCommand("Try Penstock here: servers, engines and a gateway.", "gateway.cli.dev:dev", _RUN),
@@ -65,6 +65,9 @@ COMMANDS: Final = {
     "check-config": LazyCommand(
         "Say what is wrong with a penstock.yaml.", "gateway.cli.check_config:check_config", _RUN
     ),
+    "login": LazyCommand("Log in to a gateway, or get a key of your own.", "gateway.cli.login:login", _PERSON),
+    "logout": LazyCommand("Log out of a gateway.", "gateway.cli.login:logout", _PERSON),
+    "whoami": LazyCommand("Who you are at a gateway.", "gateway.cli.login:whoami", _PERSON),
     "org": LazyCommand("Organizations.", "gateway.cli.org:app", _TENANTS),
     "team": LazyCommand("Teams of an organization.", "gateway.cli.team:app", _TENANTS),
     "user": LazyCommand("Users of an organization, members of teams.", "gateway.cli.user:app", _TENANTS),
