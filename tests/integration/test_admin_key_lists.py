@@ -98,7 +98,7 @@ def rows_read(node: dict[str, Any]) -> float:
     return float(node["Actual Rows"] + removed) * float(node["Actual Loops"])
 
 
-async def ids(connection: Connection, name: str) -> tuple[UUID, UUID, UUID]:
+async def ids(connection: Database, name: str) -> tuple[UUID, UUID, UUID]:
     row = await connection.fetchrow(
         """
         SELECT o.id, t.id, u.id FROM organization o JOIN team t ON t.organization_id = o.id

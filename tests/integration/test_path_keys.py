@@ -12,8 +12,8 @@ import pytest
 
 from gateway.domain.principal import TENANT_LEVELS, Level
 from tests.support.chat import chat
+from tests.support.effects import CHAT, assert_acts, clients_of, hears, refused
 from tests.support.gateway import GatewayProcess, write_config
-from tests.support.guarantees import measured
 from tests.support.proxy import Proxy
 from tests.support.refusals import assert_refused
 from tests.support.servers import run_blocking
@@ -21,17 +21,12 @@ from tests.support.stack import Stack, running_stack
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from gateway.dev.servers import ServerAddresses
     from tests.support.http import Answer, Http
     from tests.support.servers import Databases
-    from tests.support.tenants import Tenant
-
-CHAT = "/v1/chat/completions"
-EFFECT_S_MAX = 1.0
-"""The promise: from the commit to the effect on every replica."""
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +35,6 @@ def stack(databases: Databases, servers: ServerAddresses, tmp_path_factory: pyte
     with running_stack(databases, servers, tmp_path_factory.mktemp("keys"), replicas=2) as running:
         wait_for(lambda: all(hears(replica.log_lines()) for replica in running.gateways), "changes are heard")
         yield running
-
-
-def hears(lines: list[dict[str, object]]) -> bool:
-    """Whether a replica's log says that it hears of changes."""
-    told = [line["event"] for line in lines if line["event"] in {"changes_heard", "changes_unheard"}]
-    return told[-1:] == ["changes_heard"]
 
 
 def execute(dsn: str, statement: str, *arguments: object) -> None:
@@ -59,44 +48,6 @@ def execute(dsn: str, statement: str, *arguments: object) -> None:
             await connection.close()
 
     run_blocking(run())
-
-
-def clients_of(stack: Stack, tenant: Tenant) -> list[Http]:
-    """Return a client of each replica whose key was used, and is therefore remembered there."""
-    clients = [gateway.http(tenant.key) for gateway in stack.gateways]
-    for client in clients:
-        assert client.post(CHAT, chat(max_tokens=1)).status == 200
-        assert client.post(CHAT, chat(max_tokens=1)).status == 200
-    return clients
-
-
-def assert_acts(
-    clients: list[Http], change: Callable[[], None], met: Callable[[Answer], bool], promise: str = "revocation"
-) -> None:
-    """Make a change and assert that every replica answers as it should within EFFECT_S_MAX of the commit.
-
-    The clock starts when the commit is known here, and each question counts from when it was sent: a replica that had
-    not heard when it was asked has not heard in time, one that was asked late because this machine is busy may have.
-    """
-    change()
-    committed_s = time.monotonic()
-    slowest_s = 0.0
-    for client in clients:
-        unmet_s = 0.0
-        while True:
-            asked_s = time.monotonic() - committed_s
-            if met(client.post(CHAT, chat(max_tokens=1))):
-                break
-            assert asked_s <= EFFECT_S_MAX, f"no effect {asked_s:.3f} s after the commit"
-            unmet_s = asked_s
-        # The first question that met the change, unless it was asked too late to say anything about the promise.
-        slowest_s = max(slowest_s, asked_s if asked_s <= EFFECT_S_MAX else unmet_s)
-    measured(promise, slowest_s, f"{len(clients)} replicas")
-
-
-def refused(answer: Answer) -> bool:
-    """Whether the key does not count any more."""
-    return answer.status == 401
 
 
 def refusals(client: Http) -> list[Answer]:
@@ -120,7 +71,7 @@ REVOCATIONS = {
 @pytest.mark.parametrize("statement", REVOCATIONS.values(), ids=REVOCATIONS)
 def test_a_key_that_stops_counting_is_refused_within_a_second(stack: Stack, statement: str) -> None:
     tenant = stack.tenant()
-    clients = clients_of(stack, tenant)
+    clients = clients_of(stack, tenant.key)
     assert_acts(clients, lambda: execute(stack.dsn, statement, tenant.key_id), refused)
     for client in clients:
         assert_refused(client.post(CHAT, chat()), 401, "invalid_api_key")
@@ -129,13 +80,13 @@ def test_a_key_that_stops_counting_is_refused_within_a_second(stack: Stack, stat
 
 def test_the_service_function_revokes_within_a_second(stack: Stack) -> None:
     tenant = stack.tenant()
-    assert_acts(clients_of(stack, tenant), tenant.revoke, refused)
+    assert_acts(clients_of(stack, tenant.key), tenant.revoke, refused)
 
 
 def test_a_revocation_acts_within_a_second_although_nobody_is_told(stack: Stack) -> None:
     """The listeners' connections are cut in the moment of the change, so that its notification is lost."""
     tenant = stack.tenant()
-    clients = clients_of(stack, tenant)
+    clients = clients_of(stack, tenant.key)
 
     def cut_and_revoke() -> None:
         statement = """
@@ -172,7 +123,7 @@ def test_a_revocation_acts_within_a_second_although_the_network_swallows_it(stac
 def test_a_key_that_counts_again_works_within_a_second(stack: Stack) -> None:
     """What is refused is remembered too."""
     tenant = stack.tenant()
-    clients = clients_of(stack, tenant)
+    clients = clients_of(stack, tenant.key)
     assert_acts(clients, tenant.revoke, refused)
     again = "UPDATE api_key SET revoked_at = NULL WHERE id = $1"
     assert_acts(clients, lambda: execute(stack.dsn, again, tenant.key_id), lambda answer: answer.status == 200)
@@ -193,7 +144,7 @@ def test_a_key_expires_by_itself(stack: Stack) -> None:
 def test_a_new_limit_acts_within_a_second(stack: Stack, level: Level) -> None:
     tenant = stack.tenant()
     assert_acts(
-        clients_of(stack, tenant),
+        clients_of(stack, tenant.key),
         lambda: tenant.limit(level, requests_per_minute=1000),
         lambda answer: answer.headers.get("x-ratelimit-limit-requests") == "1000",
         "limit-change",
@@ -202,7 +153,7 @@ def test_a_new_limit_acts_within_a_second(stack: Stack, level: Level) -> None:
 
 def test_a_changed_limit_acts_within_a_second(stack: Stack) -> None:
     tenant = stack.tenant(requests_per_minute=1, requests_burst=4)
-    clients = clients_of(stack, tenant)
+    clients = clients_of(stack, tenant.key)
     assert [client.post(CHAT, chat()).status for client in clients] == [429, 429]
     assert_acts(
         clients,
@@ -216,7 +167,7 @@ def test_models_taken_from_a_key_are_refused_within_a_second(stack: Stack) -> No
     tenant = stack.tenant()
     statement = "UPDATE api_key SET models_allowed = ARRAY['other'] WHERE id = $1"
     assert_acts(
-        clients_of(stack, tenant),
+        clients_of(stack, tenant.key),
         lambda: execute(stack.dsn, statement, tenant.key_id),
         lambda answer: answer.status == 403,
     )
@@ -224,7 +175,7 @@ def test_models_taken_from_a_key_are_refused_within_a_second(stack: Stack) -> No
 
 def test_a_change_does_not_touch_other_tenants(stack: Stack) -> None:
     one, other = stack.tenant(), stack.tenant()
-    clients = clients_of(stack, other)
+    clients = clients_of(stack, other.key)
     misses = [gateway.metrics()['penstock_key_lookups_total{result="miss"}'] for gateway in stack.gateways]
     assert_acts([gateway.http(one.key) for gateway in stack.gateways], one.revoke, refused)
     assert [client.post(CHAT, chat(max_tokens=1)).status for client in clients] == [200, 200]

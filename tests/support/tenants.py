@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.admin.database import transaction_on
+from gateway.admin.key_changes import GRACE_DEFAULT, rotate_key, update_key
 from gateway.admin.keys import NewApiKey, create_key, revoke_key
 from gateway.admin.limit_values import LimitValues
 from gateway.admin.limits import Subject, set_limit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
+    from gateway.admin.key_changes import KeyChange
     from gateway.admin.limit_values import Count
     from tests.support.gateway import GatewayProcess
 
@@ -57,6 +59,14 @@ class Tenant:
     def limit(self, level: Level, *, model: str | None = None, **values: Count) -> None:
         """Set limits at a level by the names that LimitValues has for them, such as `requests_per_minute`."""
         run_blocking(_limit(self.dsn, Subject(level, str(self.id_of(level))), LimitValues.of(values), model))
+
+    def rotate(self, grace: dt.timedelta = GRACE_DEFAULT) -> str:
+        """Give the key a new secret and return its new text; `key` is the one before, which counts for `grace`."""
+        return run_blocking(_rotate(self.dsn, str(self.key_id), grace))
+
+    def change(self, change: KeyChange) -> None:
+        """Change what the key may do."""
+        run_blocking(_change(self.dsn, str(self.key_id), change))
 
     def revoke(self) -> None:
         """Revoke the key."""
@@ -139,6 +149,16 @@ async def _make(
 async def _limit(dsn: str, subject: Subject, values: LimitValues, model: str | None) -> None:
     async with transaction_on(dsn) as db:
         await set_limit(db, PLATFORM, subject, values, model=model)
+
+
+async def _rotate(dsn: str, key_id: str, grace: dt.timedelta) -> str:
+    async with transaction_on(dsn) as db:
+        return (await rotate_key(db, PLATFORM, NO_PEPPERS, key_id, grace=grace)).key
+
+
+async def _change(dsn: str, key_id: str, change: KeyChange) -> None:
+    async with transaction_on(dsn) as db:
+        await update_key(db, PLATFORM, key_id, change)
 
 
 async def _revoke(dsn: str, key_id: str) -> None:
