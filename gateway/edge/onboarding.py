@@ -14,7 +14,7 @@ import structlog
 
 from gateway.edge.opencode import CONFIG, SETUP, WELL_KNOWN, Home, RemoteConfig, WellKnown
 from gateway.edge.opencode_config import Provider
-from gateway.edge.setup import Guide, SetupPage, SetupText, setup_page
+from gateway.edge.setup import Guide, Setup
 
 if TYPE_CHECKING:
     from gateway.domain.config import Price
@@ -60,15 +60,15 @@ def onboarding(settings: Settings, stages: Stages, prices: PriceTable, *, signs_
         effective = prices.current(model)
         return None if effective is None else effective.price
 
-    if known is not None:
-        setup_page(Guide(known, provider.name, provider.id, signs_in))  # made now, so that no request waits for it
+    # Made now where that can be, so that no request waits for it.
+    first = None if known is None else Guide(known, provider.name, provider.id, signs_in)
     well_known = WellKnown(address, signs_in=signs_in)
     return {
         "/": Home(well_known),
         WELL_KNOWN: well_known,
         CONFIG: RemoteConfig(stages, lambda scope: replace(provider, url=address(scope)), price),
-        SETUP: SetupPage(guide),
-        f"{SETUP}.md": SetupText(guide),
+        SETUP: Setup.page(guide, first),
+        f"{SETUP}.md": Setup.text(guide, first),
     }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -35,15 +34,6 @@ table { border-collapse: collapse; }
 td, th { border: 1px solid #8886; padding: .4rem .6rem; text-align: left; vertical-align: top; }
 .note { color: GrayText; }
 """
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_COMMON: list[Header] = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-cache"),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +46,12 @@ class Guide:
     signs_in: bool
 
 
-@lru_cache(maxsize=4)  # one, but where the address is only known from where requests come in
 def setup_text(guide: Guide) -> str:
     """Return the guide as Markdown."""
     text = _templates(autoescape=False).get_template("setup.md.j2")
     return text.render(url=guide.url, name=guide.name, provider=guide.provider, signs_in=guide.signs_in)
 
 
-@lru_cache(maxsize=4)
 def setup_page(guide: Guide) -> str:
     """Return the guide as an HTML page. HTML in the text would be shown, not obeyed."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -71,30 +59,49 @@ def setup_page(guide: Guide) -> str:
     return page.render(name=guide.name, style=_STYLE, content=markdown.render(setup_text(guide)))
 
 
-class SetupPage:
-    """GET /setup."""
+class Setup:
+    """The guide in one form. `guide` says what holds for a request; `known`, when given, is prepared at once."""
 
-    def __init__(self, guide: Callable[[Scope], Guide]) -> None:
+    def __init__(
+        self,
+        guide: Callable[[Scope], Guide],
+        known: Guide | None,
+        make: Callable[[Guide], str],
+        headers: list[Header],
+    ) -> None:
         self._guide = guide
+        self._make = make
+        self._headers = [
+            *headers,
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+            (b"cache-control", b"no-cache"),
+        ]
+        self._made_for = known
+        self._body = b"" if known is None else make(known).encode()
+
+    @classmethod
+    def page(cls, guide: Callable[[Scope], Guide], known: Guide | None) -> Setup:
+        """Return it as HTML, which may load nothing, run nothing and stand in no frame."""
+        style = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+        policy = f"default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-security-policy", f"{policy}; frame-ancestors 'none'".encode()),
+        ]
+        return cls(guide, known, setup_page, headers)
+
+    @classmethod
+    def text(cls, guide: Callable[[Scope], Guide], known: Guide | None) -> Setup:
+        """Return it as Markdown."""
+        return cls(guide, known, setup_text, [(b"content-type", b"text/markdown; charset=utf-8")])
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
     ) -> None:
-        own = [(b"content-type", b"text/html; charset=utf-8"), (b"content-security-policy", _POLICY.encode())]
-        await _send(send, [*own, *_COMMON], setup_page(self._guide(scope)))
-
-
-class SetupText:
-    """GET /setup.md."""
-
-    def __init__(self, guide: Callable[[Scope], Guide]) -> None:
-        self._guide = guide
-
-    async def __call__(
-        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
-    ) -> None:
-        own = [(b"content-type", b"text/markdown; charset=utf-8"), *_COMMON]
-        await _send(send, own, setup_text(self._guide(scope)))
+        if (guide := self._guide(scope)) != self._made_for:
+            self._body, self._made_for = self._make(guide).encode(), guide
+        await send_whole(send, 200, [*self._headers, (b"content-length", b"%d" % len(self._body))], self._body)
 
 
 def _templates(*, autoescape: bool) -> Environment:
@@ -107,8 +114,3 @@ def _templates(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-
-
-async def _send(send: Send, headers: list[Header], text: str) -> None:
-    body = text.encode()
-    await send_whole(send, 200, [*headers, (b"content-length", b"%d" % len(body))], body)

@@ -1,4 +1,4 @@
-"""`opencode auth login https://gateway` is all that a developer does; the rest comes from the gateway, at each start."""
+"""`opencode auth login https://gateway` is all that a developer does: all else comes from the gateway at each start."""
 
 from __future__ import annotations
 
@@ -84,11 +84,10 @@ def test_one_command_and_it_works(stack: Stack, developer: Developer) -> None:
 def test_a_revoked_key_is_told_and_opencode_still_starts(stack: Stack, developer: Developer) -> None:
     tenant = stack.tenant(models=ALLOWED)
     developer.logs_in(stack.gateway.url, tenant.key)
-    assert set(developer.models()) == set(ALLOWED)
     tenant.revoke()
     before = len(refusals(stack))
-    assert developer.models() == ["key-not-accepted"]
-    assert "revoked" in developer.described()["key-not-accepted"]["name"]
+    (only,) = developer.described().values()
+    assert (only["id"], "revoked" in only["name"]) == ("key-not-accepted", True)
     run = developer.works("Say something.")
     assert run.code != 0
     assert ["revoked" in message for message in run.errors] == [True], run
@@ -97,10 +96,6 @@ def test_a_revoked_key_is_told_and_opencode_still_starts(stack: Stack, developer
     assert 1 <= refused.count(401) <= 2, "the title and the first step: neither is repeated"
     assert set(refused) == {401}
     assert opened_events(stack.dsn, tenant) == []
-
-    again = stack.tenant(models=["coder"])
-    developer.logs_in(stack.gateway.url, again.key)
-    assert developer.models() == ["coder"], "another login is all that it takes"
 
 
 def test_a_spent_budget_is_shown_once_and_not_repeated(stack: Stack, developer: Developer) -> None:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from gateway.cli.lazy import COMMANDS
+from gateway.edge.opencode_login import KEY_VARIABLE
 from gateway.settings import Settings
 from gateway.settings.process import ENV_PREFIX
 from gateway.settings.reference import reference
@@ -22,6 +23,8 @@ OPTION_VARIABLE = re.compile(rf'envvar="{ENV_PREFIX}([A-Z_]+)"')
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:|#|mailto:)([^)#\s]+)")
 CODE_PATH = re.compile(r"`((?:gateway|tests|docs|alembic|bench|scripts|deploy|helm)/[\w./-]+)`")
 TEST_VARIABLES = frozenset({"TEST_POSTGRES_DSN", "TEST_REDIS_URL"})
+CLIENT_VARIABLES = frozenset({KEY_VARIABLE.removeprefix(ENV_PREFIX)})
+"""What people set for their own programs: no setting of the gateway."""
 INTERNAL_TARGETS = frozenset({"install-test"})
 
 
@@ -49,7 +52,7 @@ def test_what_documents_tell_to_make_exists() -> None:
 
 def test_commands_and_variables_of_the_documents_exist() -> None:
     options = {name for module in modules("gateway") for name in OPTION_VARIABLE.findall("\n".join(module.lines))}
-    known = {name.upper() for name in Settings.model_fields} | TEST_VARIABLES | options
+    known = {name.upper() for name in Settings.model_fields} | TEST_VARIABLES | CLIENT_VARIABLES | options
     fail_for(f"{path}: penstock {name}" for path, name in _found(COMMAND) if name not in COMMANDS)
     fail_for(f"{path}: {ENV_PREFIX}{name}" for path, name in _found(VARIABLE) if name not in known)
 
