@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.domain.principal import BudgetPeriod
-    from gateway.notify.budget_store import Rule
+    from gateway.notify.budget_store import Rule, State
     from gateway.notify.events import Event
     from gateway.observe.webhooks import WebhookMetrics
     from gateway.storage.leader import Term
@@ -36,7 +36,7 @@ LOOK_EVERY_S = 2.0
 LOOK_S_MAX = 60.0
 
 SUMMED_MAX = 5 * BUDGETS_MAX
-"""Budgets summed up in one run; what is more comes with the next."""
+"""Budgets summed up in one run; what is more comes with the next. More than all budgets of CHANGES_MAX rules."""
 
 KNOWN_MAX = 400_000
 """Budgets of which is known how much may still be spent; when there are more, all are summed up anew."""
@@ -65,17 +65,20 @@ class BudgetWatch:
         self._term: Term | None = None
         self._left: dict[_Watched, int] = {}
         """Pico-USD that may still be spent of a budget before a threshold is reached; or less than that."""
+        self._waiting: _Candidates = {}
+        """Budgets that are to be summed up before anything more is read."""
+        self._read_until = 0
 
     async def run(self, term: Term) -> None:
         """Look once. Raises what asyncpg raises when Postgres is away: nothing was told, all is looked at again."""
         if term is not self._term:
             self._term = term
-            self._left.clear()
+            self._forget()
         try:
             async with borrowed(self._pool, LOOK_S_MAX) as connection, connection.transaction():
                 told = await self._look(connection)
         except BaseException:
-            self._left.clear()  # what was found is not told
+            self._forget()  # what was found is not told
             raise
         self._metrics.told(*told)
 
@@ -83,30 +86,36 @@ class BudgetWatch:
         """Tell what there is to tell and write down how far was looked; return as `tell` does."""
         at = await budget_store.state(connection)
         if not at.watched:
-            self._left.clear()
+            self._forget()
             if at.looked_until is not None:
                 await budget_store.move(connection, None)
             return 0, 0
+        if not self._waiting:
+            await self._read(connection, at)
+        part = dict(islice(self._waiting.items(), SUMMED_MAX))
+        told = await tell(connection, await self._sum_up(connection, part))
+        for watched in part:
+            del self._waiting[watched]
+        if not self._waiting:
+            await budget_store.move(connection, self._read_until)
+        return told
+
+    async def _read(self, connection: PoolProxy, at: State) -> None:
+        """Find the budgets to be summed up, those that were changed first: they are not found again."""
         # A database that was restored into a server that has counted fewer transactions begins anew.
         looked = at.watermark if at.looked_until is None else min(at.looked_until, at.horizon)
         starts = {period: period_start(period, at.now.astimezone(dt.UTC).date()) for period in PERIODS}
-        candidates = _all_of(await budget_store.take_changed(connection), starts)
+        self._waiting = _all_of(await budget_store.take_changed(connection), starts)
         since, until = min(starts.values()), at.now + CLOCKS_APART_MAX
         for rule, day, cost in await budget_store.spent_since(connection, looked, since, until):
-            self._count(rule, day, cost, starts, candidates)
-        part = dict(islice(candidates.items(), SUMMED_MAX))  # those that were changed are in it: they come first
-        told = await tell(connection, await self._sum_up(connection, part))
-        await budget_store.move(connection, at.horizon if len(part) == len(candidates) else looked)
-        return told
+            self._count(rule, day, cost, starts)
+        self._read_until = at.horizon
 
-    def _count(
-        self,
-        rule: Rule,
-        day: dt.date,
-        cost: int,
-        starts: dict[BudgetPeriod, dt.datetime],
-        candidates: _Candidates,
-    ) -> None:
+    def _forget(self) -> None:
+        self._left.clear()
+        self._waiting.clear()
+
+    def _count(self, rule: Rule, day: dt.date, cost: int, starts: dict[BudgetPeriod, dt.datetime]) -> None:
         """Take what was spent on a day from what is left; what has nothing left is to be summed up.
 
         Rows whose transactions still ran beside others are read twice: what is left may be too little, never too much.
@@ -117,7 +126,7 @@ class BudgetWatch:
             watched = _Watched(rule.id, period, starts[period], amount)
             left = self._left.get(watched)
             if left is None or left <= cost:
-                candidates[watched] = rule
+                self._waiting[watched] = rule
             else:
                 self._left[watched] = left - cost
 

@@ -26,7 +26,7 @@ REMOVED_MAX = 10_000
 """Rows removed in one run, of each table."""
 
 # From webhook to webhook through the index, however much waits for each of them: who does not answer, and has a
-# thousand waiting, stands in nobody's way. One that fails is tried with one delivery at a time.
+# thousand waiting, stands in nobody's way.
 DUE = """
 WITH RECURSIVE waiting AS (
     (SELECT webhook_id FROM webhook_delivery WHERE next_attempt_at IS NOT NULL ORDER BY webhook_id LIMIT 1)
@@ -46,7 +46,7 @@ SELECT d.event_id, d.webhook_id, w.organization_id, w.url, d.attempts, d.created
   LEFT JOIN webhook_health h ON h.webhook_id = w.id
  CROSS JOIN LATERAL (
        SELECT * FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.next_attempt_at <= now()
-        ORDER BY d.next_attempt_at LIMIT CASE WHEN h.failures > 0 THEN 1 ELSE $2 END) AS d
+        ORDER BY d.next_attempt_at LIMIT $2) AS d
   JOIN webhook_event e ON e.id = d.event_id
  WHERE w.id <> ALL ($1::uuid[]) AND (h.resume_at IS NULL OR h.resume_at <= now()) AND o.deleted_at IS NULL
  ORDER BY d.next_attempt_at LIMIT $3

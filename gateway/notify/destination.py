@@ -27,6 +27,7 @@ ADDRESSES_MAX = 3
 """Addresses of one name that a connection is tried to."""
 
 _PORTS = {"https": 443, "http": 80}
+_PORT_MAX = 65_535
 
 
 class Unreachable(Exception):
@@ -53,7 +54,7 @@ def checked_url(text: str) -> str:
         port = url.port
     except (httpx2.InvalidURL, ValueError):
         raise InvalidRequest("url must look like https://hooks.example.com/penstock", param="url") from None
-    if url.scheme not in _PORTS or not url.host or port == 0:
+    if url.scheme not in _PORTS or not url.host or not (port is None or 0 < port <= _PORT_MAX):
         raise InvalidRequest("url must look like https://hooks.example.com/penstock", param="url")
     if url.userinfo:
         raise InvalidRequest("url must not hold a password: receivers verify the signature", param="url")

@@ -120,10 +120,10 @@ def _outcome(answer: httpx2.Response) -> Outcome:
         return Outcome(status)
     if answer.is_redirect:
         return Outcome(status, f"it answered {status}: redirects are not followed; change the webhook's url")
-    return Outcome(status, f"it answered {status}", _retry_after_s(answer.headers.get("retry-after", "")))
+    return Outcome(status, f"it answered {status}", retry_after_s(answer.headers.get("retry-after", "")))
 
 
-def _retry_after_s(text: str) -> float:
+def retry_after_s(text: str) -> float:
     """Return how long a receiver wants to be left alone: seconds or a date, bounded; 0 for anything else."""
     if text.isascii() and text.isdigit() and len(text) < 10:
         return min(float(text), RETRY_AFTER_S_MAX)
