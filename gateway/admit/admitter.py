@@ -29,10 +29,13 @@ from gateway.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.admit.bucket_store import BucketStore
     from gateway.admit.budgets import BudgetBook
     from gateway.admit.local import LocalBuckets
     from gateway.admit.policy import LimitSet
+    from gateway.domain.budget import BudgetKey
     from gateway.domain.call import Call
     from gateway.domain.config import ModelConfig
     from gateway.domain.principal import Principal
@@ -77,6 +80,8 @@ class Admitter:
         self._metrics = metrics
         self._fell_back = False
         """Whether limits were enforced locally for somebody to whom Redis has granted nothing since."""
+        self.on_exceeded: Callable[[BudgetKey], None] = _told_nobody
+        """Is told of each budget that a request is refused for, and returns at once."""
         self.learning = Learning(metrics.estimates)
         # Keyed by identity of objects that the value keeps alive through the key's own references.
         self._known: OrderedDict[tuple[int, int], tuple[Principal, ModelConfig, Applicable]] = OrderedDict()
@@ -217,6 +222,8 @@ class Admitter:
         if isinstance(answer, Exceeded):
             self._budgets.compare(claim)
             self._metrics.decided("refused_budget")
+            assert claim.periods is not None, "only budgets are exceeded"
+            self.on_exceeded(claim.periods.sums[answer.index - len(limits.limits) - len(limits.concurrency)])
             raise _exceeded(limits, answer.index)
         if not isinstance(answer, Refusal):
             self._metrics.decided("budget_unknown")
@@ -236,6 +243,10 @@ class Admitter:
         refusal = LimitExceeded(said, retry_after_s=min(answer.wait_ms / 1000, RETRY_AFTER_S_MAX))
         refusal.headers = headers
         raise refusal
+
+
+def _told_nobody(_budget: BudgetKey) -> None:
+    """Do nothing."""
 
 
 def _exceeded(limits: LimitSet, index: int) -> BudgetExceeded:
