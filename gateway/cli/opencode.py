@@ -5,6 +5,7 @@ The key is sent to the gateway and shown nowhere: OpenCode reads it from the env
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -59,7 +60,7 @@ def config(
     if not (key_env.isascii() and key_env.isidentifier()):
         raise typer.BadParameter("--key-env is the name of an environment variable, not the key itself")
     address, key = _gateway(base_url, key_env)
-    document = _fetched(address, key)
+    document = _fetched(address, key, key_env)
     for provider in document["provider"].values():
         if stored_key:
             del provider["options"]["apiKey"]
@@ -70,7 +71,7 @@ def config(
 
 
 def _gateway(base_url: str | None, key_env: str) -> tuple[str, SecretStr | str]:
-    """Return the gateway's address without `/v1`, and a key for it. Raises ConfigError saying what to set."""
+    """Return the gateway's address without `/v1`, and a key for it, empty when there is none. Raises ConfigError."""
     key: SecretStr | str | None = secret_in_environment(key_env)
     if base_url is None:
         dev = running_dev()
@@ -83,36 +84,41 @@ def _gateway(base_url: str | None, key_env: str) -> tuple[str, SecretStr | str]:
     parts = urlsplit(base_url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or "@" in parts.netloc:
         raise ConfigError("--base-url must be an http:// or https:// address such as https://gateway.example.com")
-    if not key:
-        raise ConfigError(
-            f"no key: set {key_env} to one (export {key_env}=…), the gateway lists the models of that key"
-        )
-    return base_url.rstrip("/").removesuffix("/v1"), key
+    return base_url.rstrip("/").removesuffix("/v1"), key or ""
 
 
-def _fetched(address: str, key: SecretStr | str) -> dict[str, Any]:
+def _fetched(address: str, key: SecretStr | str, key_env: str) -> dict[str, Any]:
     """Return the configuration that the gateway makes for the key. Raises ConfigError, never quoting the key."""
     token = key if isinstance(key, str) else key.get_secret_value()
     if not (token.isascii() and token.isprintable()):
-        raise ConfigError("the key holds characters that no key has")
+        raise ConfigError(f"what {key_env} holds is no key: it has characters that no key has")
+    status, body = _asked(address, token)
     try:
-        with httpx2.stream(
-            "GET", address + CONFIG, headers={"authorization": f"Bearer {token}"}, timeout=ANSWER_S_MAX
-        ) as answer:
-            body = b""
-            for piece in answer.iter_bytes():
-                body += piece
-                if len(body) > ANSWER_BYTES_MAX:
-                    raise ConfigError(f"{address} answers with more than a configuration")
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise ConfigError(f"{address} does not answer: {str(error) or type(error).__name__}") from None
-    try:
-        document = msgspec.json.decode(body) if answer.status_code == 200 else None
+        document = msgspec.json.decode(body) if status == 200 else None
         problem, made = (document["problem"], document["config"]) if document else (None, None)
     except (msgspec.DecodeError, KeyError, TypeError):
         made = None
     if not isinstance(made, dict):
-        raise ConfigError(f"{address} is no Penstock gateway, or an older one: it answered {answer.status_code}")
+        raise ConfigError(f"{address} is no Penstock gateway, or an older one: it answered {status}")
+    if problem is not None and not token:  # a gateway that wants no keys has no problem with this
+        raise ConfigError(
+            f"no key: set {key_env} to one (export {key_env}=…), the gateway lists the models of that key"
+        )
     if problem is not None:
         raise ConfigError(str(problem["message"]))
     return made
+
+
+def _asked(address: str, token: str) -> tuple[int, bytes]:
+    """Return status and body of the gateway's answer. Raises ConfigError when none comes, or no end of it."""
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    body, until_s = b"", time.monotonic() + ANSWER_S_MAX
+    try:
+        with httpx2.stream("GET", address + CONFIG, headers=headers, timeout=ANSWER_S_MAX) as answer:
+            for piece in answer.iter_bytes():
+                body += piece
+                if len(body) > ANSWER_BYTES_MAX or time.monotonic() > until_s:
+                    raise ConfigError(f"{address} answers with more than a configuration")
+            return answer.status_code, body
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise ConfigError(f"{address} does not answer: {str(error) or type(error).__name__}") from None

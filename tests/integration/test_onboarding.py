@@ -184,7 +184,7 @@ def test_what_cannot_be_asked_is_told_in_a_line(stack: Stack, tmp_path: Path) ->
         (["--base-url=http://127.0.0.1:1"], 1, "does not answer"),
         ([f"--base-url=http://127.0.0.1:{stack.gateway.metrics_port}"], 1, "is no Penstock gateway"),
         ([f"--key-env={key}"], 2, "the name of an environment variable"),
-        ([f"--base-url={PUBLIC}", "--key-env=NOT_SET"], 1, "set NOT_SET"),
+        ([f"--base-url={stack.gateway.url}", "--key-env=NOT_SET"], 1, "set NOT_SET"),
     ):
         done = Penstock(tmp_path, {"PENSTOCK_KEY": key})("opencode", "config", *arguments)
         assert (done.code, done.out) == (code, ""), done
