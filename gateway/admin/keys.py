@@ -206,18 +206,18 @@ async def revoke_key(db: Database, scope: Scope, reference: str) -> ApiKey:
 async def _holder(db: Database, scope: Scope, team: Team, reference: str | None) -> UUID | None:
     """Return the id of who shall hold a key of the team, None for a service key. Raises NotFound, Conflict."""
     if scope.teams is None or team.id in scope.teams:
-        return None if reference is None else await _member(db, team, reference)
+        return None if reference is None else await _member(db, scope, team, reference)
     if team.id not in scope.member_of:
         raise NotFound(f"no team {quoted(team.name)}", param="team")
-    user_id = await _member(db, team, str(scope.user_id) if reference is None else reference)
+    user_id = await _member(db, scope, team, str(scope.user_id) if reference is None else reference)
     if user_id != scope.user_id:
         raise NotFound(f"no user {quoted(reference or '')}", param="user")
     return user_id
 
 
-async def _member(db: Database, team: Team, reference: str) -> UUID:
-    """Return the id of a user who is a member of the team. Raises NotFound, Conflict."""
-    user = await find_user(db, Scope(team.organization_id), reference)
+async def _member(db: Database, scope: Scope, team: Team, reference: str) -> UUID:
+    """Return the id of a user who is a member of the team. Raises NotFound, Conflict for one that the caller sees."""
+    user = await find_user(db, scope.within(team.organization_id), reference)
     row = await db.fetchrow(
         "SELECT 1 FROM membership WHERE organization_id = $1 AND team_id = $2 AND user_id = $3 FOR SHARE",
         team.organization_id,
