@@ -101,7 +101,7 @@ class ChangedKey(Wanted):
         )
 
 
-class Rotation(Wanted):
+class KeyRotation(Wanted):
     """How long the text before shall count, too: `grace` like 24h (the default), 0s for not at all, up to 30d."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"grace": "24h"}]})

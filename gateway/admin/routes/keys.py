@@ -19,7 +19,7 @@ from gateway.admin.keys import (
 from gateway.admin.limits import Subject, set_limit
 from gateway.admin.routes.call import AdminDep, AdminRoute
 from gateway.admin.routes.context import Listing, OrganizationQuery, PageDep
-from gateway.admin.routes.key_bodies import CREATED_EXAMPLE, KEY_EXAMPLE, ChangedKey, NewKey, Rotation
+from gateway.admin.routes.key_bodies import CREATED_EXAMPLE, KEY_EXAMPLE, ChangedKey, KeyRotation, NewKey
 from gateway.admin.times import parse_duration, parse_lifetime
 from gateway.domain.principal import Level
 from gateway.errors import InvalidRequest
@@ -130,7 +130,7 @@ async def update(admin: AdminDep, key: _Key, wanted: ChangedKey) -> ApiKey:
     operation_id="rotate_key",
     responses=_answers(200, CREATED_EXAMPLE | {"older_ended": False}, ETag=_TAGGED),
 )
-async def rotate(admin: AdminDep, key: _Key, wanted: Rotation | None = None) -> RotatedKeyShown:
+async def rotate(admin: AdminDep, key: _Key, wanted: KeyRotation | None = None) -> RotatedKeyShown:
     """Give a key a new secret, shown this once; its id, limits and usage stay. The text before counts for the grace.
 
     A key has two texts at most: rotated again within a grace, the oldest ends at once, and `older_ended` says so.
