@@ -82,6 +82,11 @@ class Notices:
             self._budgets.popitem(last=False)
         self._put(budget)
 
+    @property
+    def waiting(self) -> int:
+        """How many notices wait to be written."""
+        return self._queue.qsize()
+
     async def run(self) -> None:
         """Write down what was noticed, until cancelled."""
         while True:
