@@ -17,6 +17,7 @@ from bench.options import COMPARE, compare_options, measure_options, stored_opti
 from bench.pinning import available_cores, pinned, split_cores
 from bench.processes import alone
 from bench.report import print_report
+from bench.reports import REPORTS, measure_reports, report_options
 from bench.runner import Runner
 from bench.scenarios import select
 from bench.schedule import DIRECT, GATEWAY, NGINX, SLOWER_MAX, SPARE_S, estimate_s, plan_of, time_limit
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str]) -> int:
             files = compare_options(arguments[1:])
             print_comparison(console, read_document(files.before), read_document(files.after))
             return 0
+        if arguments[:1] == [REPORTS]:
+            with stop_signals():
+                return measure_reports(console, report_options(arguments[1:]))
         options = measure_options(arguments)
         with stop_signals():
             return _measure(console, options)

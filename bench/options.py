@@ -24,7 +24,8 @@ def measure_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure the gateway on one core.",
-        epilog="python -m bench compare A.json B.json shows what has changed between two stored measurements.",
+        epilog="python -m bench compare A.json B.json shows what has changed between two stored measurements;"
+        " python -m bench reports measures usage reports.",
     )
     parser.add_argument("--scenario", action="append", default=[], help=f"run only this one; may be repeated: {names}")
     parser.add_argument("--quick", action="store_true", help="one short run of each: a smoke test, not a measurement")

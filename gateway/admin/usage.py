@@ -16,7 +16,7 @@ from gateway.admin.organizations import narrowed
 from gateway.admin.scope import Scope
 from gateway.admin.times import parse_moment
 from gateway.admin.usage_filters import Filters, conditions
-from gateway.admin.usage_sql import Bucket, Grouping, Order, statement
+from gateway.admin.usage_sql import Bucket, Grouping, Order, Statement, statement
 from gateway.errors import InvalidRequest, StorageUnavailable
 from gateway.settle.sums import Cover, Cut
 from gateway.units import PicoUsd, format_usd
@@ -27,6 +27,9 @@ ROWS_MAX = 10_000
 
 REPORT_ROWS_MAX = 100_000
 """How many rows a report may have that does not come in pages."""
+
+WORK_MEMORY_KB = 65_536
+"""What Postgres may use for each sort and sum of a report before it goes to the disk; more where it is set to more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +164,12 @@ async def usage_report(db: Database, scope: Scope, asked: Asked, *, organization
     cover = Cover.of(asked.period.since, asked.period.until, asked.cut)
     state = await _state(db, cover)
     limit = REPORT_ROWS_MAX if asked.limit is None else asked.limit
-    query = statement(asked.by, asked.bucket, asked.cut, asked.order, own=own, parameters=len(values))
+    query = statement(
+        asked.by, asked.bucket, asked.cut, asked.order, own=own, parameters=len(values), later=asked.after is not None
+    )
+    values += [limit + 1] if asked.after is None else [limit + 1, query.place_of(asked.after)]
     try:
-        rows = await db.fetch(query.sql, *cover.parameters, *values, query.place_of(asked.after), limit + 1)
+        rows = await _rows(db, query, *cover.parameters, *values)
     except TimeoutError as error:
         raise StorageUnavailable("the report takes too long: ask for a shorter time, or try again later") from error
     more = len(rows) > limit
@@ -177,6 +183,14 @@ async def usage_report(db: Database, scope: Scope, asked: Asked, *, organization
     # Beside the requests that a replica is serving meanwhile.
     made = await asyncio.to_thread(lambda: [_row(row, asked) for row in rows])
     return Report(made, state["as_of"], state["rolled_up_at"], next_after, more)
+
+
+async def _rows(db: Database, query: Statement, *values: object) -> list[asyncpg.Record]:
+    try:
+        async with db.transaction():
+            return await db.fetch(query.sql, *values)
+    except asyncpg.NumericValueOutOfRangeError:
+        return await db.fetch(query.for_huge_numbers, *values)
 
 
 def _row(row: asyncpg.Record, asked: Asked) -> UsageRow:
@@ -205,15 +219,17 @@ def _row(row: asyncpg.Record, asked: Asked) -> UsageRow:
 async def _state(db: Database, cover: Cover) -> asyncpg.Record:
     """Return how far the ledger is rolled up, and as of when the report will be.
 
-    Also keeps Postgres from compiling the report, which takes longer than running it. Raises InvalidRequest where parts
-    of hours or days are asked for of which only whole ones are kept.
+    Also keeps Postgres from compiling the report, which takes longer than running it, and from summing up on the disk.
+    Raises InvalidRequest where parts of hours or days are asked for of which only whole ones are kept.
     """
     row = await db.fetchrow(
         """
         SELECT retired_before, hours_retired_before, rolled_up_at, clock_timestamp() AS as_of,
-               set_config('jit', 'off', true)
+               set_config('jit', 'off', true),
+               set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')) / 1024, $1) || 'kB', true)
           FROM rollup_state
-        """
+        """,
+        WORK_MEMORY_KB,
     )
     assert row is not None, "the migration made it"
     for needed, before, whole in (

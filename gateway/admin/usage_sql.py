@@ -77,20 +77,18 @@ _NAME = {
     Grouping.KEY: "(SELECT COALESCE(NULLIF(name, ''), public_id) FROM api_key WHERE api_key.id = page.key)",
 }
 _ORDERS = {
-    Order.ID: "place",
-    Order.COST: "cost_pico_usd DESC, requests DESC, place",
-    Order.REQUESTS: "requests DESC, cost_pico_usd DESC, place",
-    Order.TOKENS: "prompt_tokens + completion_tokens DESC, cost_pico_usd DESC, place",
+    Order.ID: "",
+    Order.COST: "cost_pico_usd DESC, requests DESC, ",
+    Order.REQUESTS: "requests DESC, cost_pico_usd DESC, ",
+    Order.TOKENS: "prompt_tokens + completion_tokens DESC, cost_pico_usd DESC, ",
 }
-_SUMS = """sum(requests)::bigint AS requests, sum(estimated)::bigint AS estimated,
-           sum(prompt_tokens)::numeric AS prompt_tokens, sum(cached_tokens)::numeric AS cached_tokens,
-           sum(completion_tokens)::numeric AS completion_tokens, sum(reasoning_tokens)::numeric AS reasoning_tokens,
-           sum(cost_pico_usd)::numeric AS cost_pico_usd"""
+_NUMBER = "bigint"
+_SUMMED = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "cost_pico_usd")
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A report's SQL. Its last two parameters are the place to start after, or None, and the most rows.
+    """A report's SQL. Its last parameters are the most rows, and the place to start after where it is a later page.
 
     A place is an array of texts, one for the bucket and for each thing that rows are of: in this order, and by bytes,
     with None after all else.
@@ -99,6 +97,14 @@ class Statement:
     sql: str
     places: int
 
+    @property
+    def for_huge_numbers(self) -> str:
+        """The same for rollups of which a single row has more than 64 bits, which Postgres refuses otherwise.
+
+        Sums have any number of digits either way. Of 64-bit numbers Postgres makes them in half the time and memory.
+        """
+        return self.sql.replace(f"::{_NUMBER})", "::numeric)")
+
     def cursor_of(self, place: Sequence[str | None]) -> str:
         """Return a place as a page tells it."""
         if self.places == 1:
@@ -106,10 +112,8 @@ class Statement:
             return place[0]
         return json.dumps(place, ensure_ascii=False, separators=(",", ":"))
 
-    def place_of(self, cursor: str | None) -> list[str | None] | None:
+    def place_of(self, cursor: str) -> list[str | None]:
         """Return the place that a page told. Raises InvalidRequest."""
-        if cursor is None:
-            return None
         place: object = [cursor]
         if self.places > 1:
             try:
@@ -127,38 +131,44 @@ class Statement:
 
 
 def statement(
-    by: Sequence[Grouping], bucket: Bucket | None, cut: Cut, order: Order, *, own: str, parameters: int
+    by: Sequence[Grouping], bucket: Bucket | None, cut: Cut, order: Order, *, own: str, parameters: int, later: bool
 ) -> Statement:
     """Return the statement of a report.
 
     Args:
         own: SQL that every row of the rollups has to meet; its parameters follow those of `used`.
         parameters: how many those are.
+        later: whether it is a page that starts after a place.
     """
+    sums = ", ".join(f"sum({name}::{_NUMBER})::numeric AS {name}" for name in _SUMMED)
     things = [f"{_ID[each]} AS {_quoted(each)}" for each in by]
     places = [f"{_quoted(each)}::text" for each in by]
     shown = [f"page.{_quoted(each)}::text AS id_of_{each}, {_name(each)} AS name_of_{each}" for each in by]
+    # As places do, by bytes and with nothing last, but without making the place of each row that there is.
+    ordered = [_quoted(each) if each in _TENANTS else f'{_quoted(each)} COLLATE "C"' for each in by]
     if bucket is not None:
         things.insert(0, f"date_trunc('{bucket}', moment, 'UTC') AS bucket")
         places.insert(0, """to_char(bucket AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')""")
-        shown.insert(0, "page.place[1] AS bucket")
+        shown.insert(0, f"{places[0]} AS bucket")
+        ordered.insert(0, "page.bucket")
     groups = ", ".join(str(number + 1) for number in range(len(things)))
     first = PARAMETERS + parameters + 1
+    place = f'ARRAY[{", ".join(places)}] COLLATE "C"'
+    after = f"WHERE {place} > ${first + 1}::text[]" if later else ""
+    ordering = _ORDERS[order] + ", ".join(ordered)
     times = "min(opened_first) AS opened_first, max(opened_last) AS opened_last"
     if Grouping.SESSION not in by:
         times = "NULL::timestamptz AS opened_first, NULL::timestamptz AS opened_last"
     sql = f"""
         WITH summed AS (
-            SELECT {", ".join(things)}, {_SUMS}, {times} FROM ({used(cut, own)}) AS part GROUP BY {groups}
-        ), placed AS (
-            SELECT *, ARRAY[{", ".join(places)}] COLLATE "C" AS place FROM summed
+            SELECT {", ".join(things)}, sum(requests)::bigint AS requests, sum(estimated)::bigint AS estimated, {sums},
+                   {times} FROM ({used(cut, own)}) AS part GROUP BY {groups}
         ), page AS (
-            SELECT * FROM placed WHERE ${first}::text[] IS NULL OR place > ${first}::text[]
-             ORDER BY {_ORDERS[order]} LIMIT ${first + 1}
+            SELECT * FROM summed AS page {after} ORDER BY {ordering} LIMIT ${first}
         )
         SELECT {", ".join(shown)}, requests, estimated, prompt_tokens, cached_tokens, completion_tokens,
-               reasoning_tokens, cost_pico_usd, opened_first, opened_last, place
-          FROM page ORDER BY {_ORDERS[order]}
+               reasoning_tokens, cost_pico_usd, opened_first, opened_last, {place} AS place
+          FROM page ORDER BY {ordering}
     """  # noqa: S608 - made of the constants above
     return Statement(sql, len(places))
 

@@ -42,7 +42,7 @@ _SUMS = (
 )
 _NO_SESSION = "NULL::text AS session, NULL::timestamptz AS opened_first, NULL::timestamptz AS opened_last"
 _SESSION = "session, CASE WHEN session IS NOT NULL THEN opened_at END, CASE WHEN session IS NOT NULL THEN opened_at END"
-_ROLLED = "ingest_xid < (SELECT watermark FROM rollup_state)"
+_ROLLED = "(ingest_xid < (SELECT watermark FROM rollup_state)) IS TRUE"
 
 _DAYS = f"""
     SELECT {_KEY}, day::timestamp AT TIME ZONE 'UTC' AS moment, {_NO_SESSION}, {_SUMS} FROM usage_day
@@ -56,6 +56,7 @@ _HOURS = f"""
 """  # noqa: S608 - constants of this module
 
 # Events of the ends are found by their ids, which begin with the time: no partition is read whole, whoever's they are.
+# (IS TRUE keeps Postgres from taking the index of ingest_xid, by which nearly all rows are below the watermark.)
 _END = f"""
     SELECT {_KEY}, opened_at, {_SESSION}, 1, (coverage = 'estimated')::integer, prompt_tokens, cached_tokens,
            completion_tokens, reasoning_tokens, cost_pico_usd FROM usage_event
