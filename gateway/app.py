@@ -17,6 +17,7 @@ import structlog
 
 from gateway import __version__
 from gateway.admin.api import build_admin_app
+from gateway.admin.local_tenant import local_key
 from gateway.admin.routes.context import Control
 from gateway.admin.sign_in.service import SignIn
 from gateway.admit.admitter import Admitter
@@ -31,6 +32,8 @@ from gateway.authenticate.key_store import KeyStore
 from gateway.domain.addresses import TrustedProxies
 from gateway.duties import leadership
 from gateway.edge.descriptors import allow_descriptors
+from gateway.edge.identity import token_of
+from gateway.edge.loopback import guard_of, require_loopback
 from gateway.edge.onboarding import onboarding
 from gateway.edge.openapi import describe_data_path
 from gateway.edge.probes import Readiness
@@ -54,6 +57,7 @@ from gateway.storage.postgres import AWAY_ERRORS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gateway.authenticate.local_key import LocalKey
     from gateway.domain.config import GatewayConfig
     from gateway.observe.metrics import Metrics
     from gateway.settings import Settings
@@ -66,7 +70,15 @@ _log = structlog.get_logger("penstock.app")
 class Gateway:
     """One replica: its stages, kept in step with penstock.yaml."""
 
-    def __init__(self, settings: Settings, resources: Resources, watcher: ConfigWatcher, config: GatewayConfig) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        resources: Resources,
+        watcher: ConfigWatcher,
+        config: GatewayConfig,
+        local: LocalKey | None = None,
+    ) -> None:
+        """`local` is the key that all requests stand for where none is needed."""
         self._settings = settings
         self._resources = resources
         self._watcher = watcher
@@ -78,15 +90,9 @@ class Gateway:
         )
         self.books = Bookkeeping(settings, resources.pool, metrics, resources.spool)
         self.authenticator = Authenticator(
-            KeyStore(resources.pool),
-            _peppers(settings),
-            CachePolicy(
-                ttl_s=settings.key_cache_ttl_s,
-                negative_ttl_s=settings.key_cache_negative_ttl_s,
-                stale_s_max=settings.key_stale_max_s,
-                entries_max=settings.key_cache_entries_max,
-                lookup_timeout_s=settings.key_lookup_timeout_ms / 1000,
-            ),
+            local or KeyStore(resources.pool),
+            local.peppers if local else _peppers(settings),
+            CachePolicy.of(settings),
             metrics,
             on_away=self.books.writer.doubt,  # who has waited for Postgres once does not wait for it again
             on_revoked_use=resources.notices.revoked_key_used,
@@ -114,14 +120,10 @@ class Gateway:
             ledger=self.books.ledger,
             settler=Settler(self.books.ledger, self.prices, metrics, resources.boot_id),
             metrics=metrics,
-            limits=EdgeLimits(
-                body_bytes_max=settings.body_bytes_max,
-                body_timeout_s=settings.body_timeout_s,
-                requests_in_flight_max=settings.requests_in_flight_max,
-                keep_alive_s=settings.stream_keep_alive_s,
-            ),
+            limits=EdgeLimits.of(settings),
             config=config,
             proxies=TrustedProxies(settings.trusted_proxies),
+            token_of=local.token_of if local else token_of,
         )
         self._export(metrics)
         control = Control(
@@ -135,7 +137,8 @@ class Gateway:
         admin = build_admin_app(control, __version__)
         describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
         pages = onboarding(settings, self.stages, self.prices, signs_in=settings.oidc_issuer is not None)
-        self.surface = Surface(self.stages, Readiness(lambda: self.stages.draining, self._parts), admin, pages)
+        readiness = Readiness(lambda: self.stages.draining, self._parts)
+        self.surface = Surface(self.stages, readiness, admin, pages, guard_of(settings))
 
     async def start(self) -> None:
         """Read prices and start what runs beside the requests."""
@@ -212,11 +215,13 @@ async def serve(settings: Settings) -> None:
         ConfigError: settings or penstock.yaml are wrong, or a port is taken.
         StorageUnavailable: Postgres does not answer.
     """
+    require_loopback(settings)
     watcher = ConfigWatcher(settings.config, timeouts=settings.timeouts)
     config = watcher.load()
     allow_descriptors(settings.connections_max, settings.requests_in_flight_max)
     async with open_resources(settings) as resources:
-        gateway = Gateway(settings, resources, watcher, config)
+        local = await local_key(settings, resources.pool, _peppers(settings))
+        gateway = Gateway(settings, resources, watcher, config, local)
         protocol = bounded_protocol(
             header_bytes_max=settings.header_bytes_max,
             header_timeout_s=settings.header_timeout_s,

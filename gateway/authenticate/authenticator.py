@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.authenticate.key_store import StoredKey
     from gateway.authenticate.refusals import OnRevokedUse
     from gateway.observe.metrics import Metrics
+    from gateway.settings import Settings
 
 TENANTS_CHANGED_MAX = 100_000
 LOOKUPS_PER_ADDRESS_MAX = 256
@@ -63,6 +64,17 @@ class CachePolicy:
     stale_s_max: float
     entries_max: int
     lookup_timeout_s: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> CachePolicy:
+        """Return those that were set."""
+        return cls(
+            ttl_s=settings.key_cache_ttl_s,
+            negative_ttl_s=settings.key_cache_negative_ttl_s,
+            stale_s_max=settings.key_stale_max_s,
+            entries_max=settings.key_cache_entries_max,
+            lookup_timeout_s=settings.key_lookup_timeout_ms / 1000,
+        )
 
 
 class Authenticator:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from gateway.cli.options import Auth
 from gateway.dev.options import ENGINES_MAX, DevOptions
 
 
@@ -20,6 +21,7 @@ def dev(
         int | None,
         typer.Option(min=0, max=65_535, help="Port of the metrics. Default: 9464, or a free one when it is taken."),
     ] = None,
+    auth: Auth = None,
 ) -> int:
     """Run PostgreSQL, Redis, simulated engines and one gateway here, with a demo key, until Ctrl-C.
 
@@ -30,4 +32,4 @@ def dev(
     console.print("Penstock: starting the development environment")
     from gateway.dev.run import run_dev  # noqa: PLC0415 - takes a while to import: a first line comes before
 
-    return run_dev(DevOptions(data_dir, port, metrics_port, engines), console, Console(stderr=True))
+    return run_dev(DevOptions(data_dir, port, metrics_port, engines, auth), console, Console(stderr=True))

@@ -1,6 +1,6 @@
 """Options that several commands share, so that they are named and explained the same everywhere."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -26,4 +26,13 @@ RequiredOrganization: TypeAlias = Annotated[
 ExpiresIn: TypeAlias = Annotated[
     str | None,
     typer.Option("--expires-in", metavar="30d", help="How long it is valid: 30d, 12h. Default: until it is revoked."),
+]
+
+Auth: TypeAlias = Annotated[
+    Literal["keys", "none"] | None,
+    typer.Option(
+        "--auth",
+        help="none: nobody needs a key, and all that is used is the organization local's; on loopback alone.",
+        show_default="keys",
+    ),
 ]

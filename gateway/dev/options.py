@@ -16,12 +16,16 @@ INFO_FILE = "dev.json"
 
 @dataclass(frozen=True, slots=True)
 class DevOptions:
-    """`port` of the gateway, `metrics_port` (None: 9464 when that is free), the number of engines, and the folder."""
+    """`port` of the gateway, `metrics_port` (None: 9464 when that is free), the number of engines, and the folder.
+
+    `auth`: `keys` or `none`; None: as the environment and penstock.yaml say.
+    """
 
     data_dir: Path
     port: int = 8080
     metrics_port: int | None = None
     engines: int = 2
+    auth: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def _start(stack: ExitStack, options: DevOptions, screen: Screen) -> Stack:
     options = replace(options, data_dir=data_dir.path)
     info_file = data_dir.path / INFO_FILE
     info_file.unlink(missing_ok=True)
-    settings = load_settings(config=data_dir.path / CONFIG_FILE)
+    settings = load_settings(config=data_dir.path / CONFIG_FILE, auth=options.auth)
     if data_dir.left_behind:
         with screen.step("Waiting for what a killed start left behind"):
             await_previous(data_dir.path)

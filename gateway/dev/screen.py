@@ -58,7 +58,8 @@ class Screen:
         with suppress(OSError):
             self._console.print(Rule(heading, style="green") if self._console.is_terminal else f"\n{heading}")
         self.say(f"  Base URL   {info.base_url}", style="bold")
-        self.say(f"  API key    {info.api_key}", style="bold")
+        unneeded = "" if running.needs_key else " (any other will do, or none: all is used by the organization local)"
+        self.say(f"  API key    {info.api_key}{unneeded}", style="bold")
         self.say(f"  Model      {MODEL} (also: default)")
         self.say(f"  Metrics    {info.metrics_url}")
         self.say(f"  Engines    {', '.join(info.engines)}")

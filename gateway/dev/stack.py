@@ -43,7 +43,10 @@ DRAIN_S_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Everything that runs: what scripts are told, whether penstock.yaml is ours, the processes, PostgreSQL's files."""
+    """Everything that runs: what scripts are told, whether penstock.yaml is ours, the processes, PostgreSQL's files.
+
+    `needs_key`: whether callers must show the key.
+    """
 
     info: DevInfo
     config_is_ours: bool
@@ -51,6 +54,7 @@ class Stack:
     """What it cannot do without: when one of them ends, all of it does."""
     postgres_data: Path | None = None
     engines: tuple[Child, ...] = ()
+    needs_key: bool = True
 
 
 def start_stack(stack: ExitStack, options: DevOptions, ports: Ports, settings: Settings, screen: Screen) -> Stack:
@@ -70,7 +74,7 @@ def start_stack(stack: ExitStack, options: DevOptions, ports: Ports, settings: S
     with screen.step("Database schema"):
         asyncio.run(upgrade(direct_dsn))
     replica = stack.enter_context(
-        Child(_replica(data_dir, config, ports, servers, direct_dsn), depends_on=[*servers.children, *engines])
+        Child(_replica(options, config, ports, servers, direct_dsn), depends_on=[*servers.children, *engines])
     )
     with screen.step("Demo organization, team, user and key"):
         keys = demo_keys(servers.postgres_dsn, _peppers(settings), data_dir)
@@ -90,7 +94,8 @@ def start_stack(stack: ExitStack, options: DevOptions, ports: Ports, settings: S
         engines=engine_urls,
         pid=os.getpid(),
     )
-    return Stack(info, config_is_ours, (replica, *servers.children), servers.postgres_data, tuple(engines))
+    children = (replica, *servers.children)
+    return Stack(info, config_is_ours, children, servers.postgres_data, tuple(engines), settings.auth == "keys")
 
 
 def answers(port: int, path: str) -> bool:
@@ -125,11 +130,13 @@ def _engine(data_dir: Path, number: int, port: int) -> ChildSpec:
     return ChildSpec(name, argv, log=data_dir / "logs" / f"{name}.log", cwd=_home_of_package())
 
 
-def _replica(data_dir: Path, config: Path, ports: Ports, servers: ServerAddresses, direct_dsn: str) -> ChildSpec:
+def _replica(options: DevOptions, config: Path, ports: Ports, servers: ServerAddresses, direct_dsn: str) -> ChildSpec:
+    data_dir = options.data_dir
     listen = ("--port", str(ports.gateway), "--metrics-port", str(ports.metrics))
+    auth = () if options.auth is None else ("--auth", options.auth)
     return ChildSpec(
         "gateway",
-        _python("serve", "--config", str(config), *listen),
+        _python("serve", "--config", str(config), *listen, *auth),
         log=data_dir / "logs" / "gateway.log",
         cwd=_home_of_package(),
         environment={

@@ -14,7 +14,7 @@ from gateway.edge.asgi import send_error
 from gateway.edge.body import parse_call, read_body
 from gateway.edge.bounds import hold_to
 from gateway.edge.dialects import OPENAI
-from gateway.edge.identity import address_of, require_address, token_of
+from gateway.edge.identity import address_of, require_address
 from gateway.edge.live import LiveRequest
 from gateway.edge.markdown import refuse_markdown_images
 from gateway.edge.sink import AsgiSink
@@ -77,7 +77,7 @@ class Completions:
         stages.ledger.require_available()
         if stages.in_flight >= stages.limits.requests_in_flight_max:
             raise Unavailable("the gateway is at its limit of requests in flight", retry_after_s=1.0)
-        token = token_of(headers)
+        token = stages.token_of(headers)
         principal = stages.authenticator.cached(token)
         if principal is None:
             principal = await stages.authenticator.authenticate(token, address_of(scope, stages.proxies))

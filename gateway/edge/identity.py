@@ -34,7 +34,7 @@ async def identify(stages: Stages, scope: Scope, headers: dict[bytes, bytes]) ->
 
     Raises InvalidKey, KeyStoreUnavailable, AddressNotAllowed.
     """
-    token = token_of(headers)
+    token = stages.token_of(headers)
     principal = stages.authenticator.cached(token)
     if principal is None:
         principal = await stages.authenticator.authenticate(token, address_of(scope, stages.proxies))

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.domain.addresses import TrustedProxies
+from gateway.edge.identity import token_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from gateway.admit.admitter import Admitter
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.observe.metrics import Metrics
     from gateway.relay.relay import Relay
     from gateway.route.router import Router
+    from gateway.settings import Settings
     from gateway.settle.ledger import Ledger
     from gateway.settle.settler import Settler
 
@@ -30,6 +33,16 @@ class EdgeLimits:
     body_timeout_s: float
     requests_in_flight_max: int
     keep_alive_s: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> EdgeLimits:
+        """Return those that were set."""
+        return cls(
+            body_bytes_max=settings.body_bytes_max,
+            body_timeout_s=settings.body_timeout_s,
+            requests_in_flight_max=settings.requests_in_flight_max,
+            keep_alive_s=settings.stream_keep_alive_s,
+        )
 
 
 @dataclass(slots=True)
@@ -46,6 +59,8 @@ class Stages:
     limits: EdgeLimits
     config: GatewayConfig
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    token_of: Callable[[dict[bytes, bytes]], str] = token_of
+    """Returns the token that a request shows, by its headers; without keys, the one that it is taken to show."""
     draining: bool = False
     live: dict[UUID, LiveRequest] = field(default_factory=dict)
     """Admitted requests that are being served, by event id, oldest first."""

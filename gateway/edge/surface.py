@@ -23,7 +23,7 @@ from gateway.errors import Draining, GatewayError, InternalError, MethodNotAllow
 from gateway.units import new_event_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
     from gateway.edge.asgi import Receive, Scope, Send
@@ -55,10 +55,16 @@ class Surface:
     """The root ASGI application: the data path by exact address, `fallback` (the control plane) for the rest.
 
     `pages` answer GET, by exact address, too: what clients and people fetch to begin (`gateway.edge.onboarding`).
+    `guard` puts something before each endpoint, where there is any.
     """
 
     def __init__(
-        self, stages: Stages, readiness: Readiness, fallback: Application, pages: Mapping[str, Handler]
+        self,
+        stages: Stages,
+        readiness: Readiness,
+        fallback: Application,
+        pages: Mapping[str, Handler],
+        guard: Callable[[Handler], Handler] | None = None,
     ) -> None:
         self._stages = stages
         self._fallback = fallback
@@ -68,7 +74,7 @@ class Surface:
             "/health": {"GET": readiness},
             **{path: {"GET": page} for path, page in pages.items()},
         }
-        self._show_model = ShowModel(stages)
+        self._show_model: Handler = ShowModel(stages)
         self._dialects: dict[str, Dialect] = {}
         endpoints = {
             "/chat/completions": Completions(Endpoint.CHAT_COMPLETIONS, stages),
@@ -84,6 +90,10 @@ class Surface:
                 self._routes[prefix + path] = {"POST": endpoint}
                 self._dialects[prefix + path] = endpoint.dialect
             self._routes[prefix + "/models"] = {"GET": models}
+        if guard is not None:
+            self._show_model = guard(self._show_model)
+            for methods in self._routes.values():
+                methods.update({method: guard(handler) for method, handler in methods.items()})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

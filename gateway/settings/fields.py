@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 
 from gateway.domain.config import Timeouts
+from gateway.settings.access import AccessSettings
 from gateway.settings.proxies import ProxySettings
 from gateway.settings.public import PublicSettings
 from gateway.settings.sign_in import OidcSettings
@@ -45,7 +46,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-class FileSettings(OidcSettings, ProxySettings, PublicSettings, WebhookSettings):
+class FileSettings(AccessSettings, OidcSettings, ProxySettings, PublicSettings, WebhookSettings):
     """Settings that are no secrets. Seconds and milliseconds are floats, sizes are whole bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)

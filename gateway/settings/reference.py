@@ -89,6 +89,8 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _number(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.12g}" if isinstance(value, int | float) else str(value)
 
 

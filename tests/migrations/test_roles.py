@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import secrets
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -18,8 +14,8 @@ from tests.support.ledger import all_closed
 from tests.support.openings import Replica
 from tests.support.postgres import ask, connected
 from tests.support.records import close_record
+from tests.support.roles import execute, serving_role
 from tests.support.servers import run_blocking
-from tests.support.source import REPOSITORY
 from tests.support.tenants import make_tenant
 from tests.support.waiting import wait_for
 
@@ -27,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-DOCUMENTED = "penstock_serve"
 REAPED_S_MAX = 30.0
 REFUSED = {
     "change a record": "UPDATE usage_event SET completion_tokens = 0",
@@ -63,28 +58,6 @@ def serving_dsn(postgres_dsn: str) -> Iterator[str]:
     """The fresh database's address for a role made as the documentation says, under a name of its own."""
     with serving_role(postgres_dsn) as dsn:
         yield dsn
-
-
-@contextmanager
-def serving_role(dsn: str) -> Iterator[str]:
-    """Make the role, yield the address that it connects with, and remove it."""
-    role, password = f"{DOCUMENTED}_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
-    page = (REPOSITORY / "docs" / "database.md").read_text(encoding="utf-8")
-    found = re.search(r"^```sql\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    run_blocking(execute(dsn, found[1].replace(DOCUMENTED, role), f"ALTER ROLE {role} PASSWORD '{password}'"))
-    parts = urlsplit(dsn)
-    try:
-        yield urlunsplit(parts._replace(netloc=f"{role}:{password}@{parts.netloc.rpartition('@')[2]}"))
-    finally:
-        run_blocking(execute(dsn, f"DROP OWNED BY {role}", f"DROP ROLE {role}"))
-
-
-async def execute(dsn: str, *statements: str) -> None:
-    """Run statements as the owner."""
-    async with connected(dsn) as connection:
-        for statement in statements:
-            await connection.execute(statement)
 
 
 def test_a_replica_serves_and_keeps_the_ledger(

@@ -214,9 +214,11 @@ def test_kill_9_leaves_no_process_and_loses_nothing(reachable_dir: Path) -> None
         ask(before)
         first.kill()
         assert first.end() == -signal.SIGKILL
-    with ready(reachable_dir, "--port", port) as second:
+    with ready(reachable_dir, "--port", port, "--auth", "none") as second:
         assert second.info | {"pid": 0} == before | {"pid": 0}
         assert requests_in_ledger(second) == 1
+        assert "any other will do, or none" in second.screen
+        assert ask(second.info | {"api_key": "none"}), "nobody needs a key"
         second.signal_terminal(signal.SIGTERM)
         assert second.end() == 0
 
