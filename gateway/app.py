@@ -136,7 +136,7 @@ class Gateway:
         )
         admin = build_admin_app(control, __version__)
         describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
-        pages = onboarding(settings, self.stages, self.prices, signs_in=settings.oidc_issuer is not None)
+        pages = onboarding(settings, self.stages, self.prices)
         readiness = Readiness(lambda: self.stages.draining, self._parts)
         self.surface = Surface(self.stages, readiness, admin, pages, guard_of(settings))
 
@@ -145,6 +145,7 @@ class Gateway:
         resources = self._resources
         resources.changes.subscribe(self.authenticator)
         resources.changes.subscribe(self.prices)
+        self.stages.admitter.on_exceeded = resources.notices.budget_refused
         await self._seed_prices()
         with contextlib.suppress(asyncpg.PostgresError, *AWAY_ERRORS):  # read again in the background
             await self.prices.refresh()

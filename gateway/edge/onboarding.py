@@ -29,18 +29,18 @@ _LOOPBACK = "127.0.0.1"
 _log = structlog.get_logger("penstock.edge")
 
 
-def onboarding(settings: Settings, stages: Stages, prices: PriceTable, *, signs_in: bool) -> dict[str, Handler]:
+def onboarding(settings: Settings, stages: Stages, prices: PriceTable) -> dict[str, Handler]:
     """Return what answers GET at these addresses, and say in the log when nobody elsewhere could use the answers.
 
     Args:
-        settings: the public address and what OpenCode is told.
+        settings: the public address, what OpenCode is told, and how people get a key, if they need one.
         stages: whose models and keys are asked.
         prices: what the models cost now.
-        signs_in: whether people sign in with an identity provider.
     """
     known = settings.public_url or (f"http://{_LOOPBACK}:{settings.port}" if settings.port else None)
     if settings.public_url is None and not _is_loopback(settings.host):
         _log.warning("public_url_not_set", told=known, hint="set PENSTOCK_PUBLIC_URL to the address that clients use")
+    signs_in, needs_key = settings.oidc_issuer is not None, settings.auth == "keys"
     provider = Provider(
         url=known or "",
         id=settings.opencode_provider_id,
@@ -54,15 +54,15 @@ def onboarding(settings: Settings, stages: Stages, prices: PriceTable, *, signs_
         return known or f"http://{_LOOPBACK}:{scope['server'][1]}"
 
     def guide(scope: Scope) -> Guide:
-        return Guide(address(scope), provider.name, provider.id, signs_in)
+        return Guide(address(scope), provider.name, provider.id, signs_in, needs_key)
 
     def price(model: str) -> Price | None:
         effective = prices.current(model)
         return None if effective is None else effective.price
 
     # Made now where that can be, so that no request waits for it.
-    first = None if known is None else Guide(known, provider.name, provider.id, signs_in)
-    well_known = WellKnown(address, signs_in=signs_in)
+    first = None if known is None else Guide(known, provider.name, provider.id, signs_in, needs_key)
+    well_known = WellKnown(address, signs_in=signs_in, needs_key=needs_key)
     return {
         "/": Home(well_known),
         WELL_KNOWN: well_known,

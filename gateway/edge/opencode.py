@@ -39,9 +39,10 @@ _log = structlog.get_logger("penstock.edge")
 class WellKnown:
     """How to get a key, and where the configuration is. `?shell=powershell` is for machines without `sh`."""
 
-    def __init__(self, address: Callable[[Scope], str], *, signs_in: bool) -> None:
+    def __init__(self, address: Callable[[Scope], str], *, signs_in: bool, needs_key: bool) -> None:
         self._address = address
         self._signs_in = signs_in
+        self._needs_key = needs_key
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
@@ -53,8 +54,9 @@ class WellKnown:
         asked = parse_qs(query.decode("latin-1"), max_num_fields=8) if query.count(b"&") < 8 else {}
         shell = Shell.POWERSHELL if Shell.POWERSHELL in asked.get("shell", []) else Shell.SH
         url = self._address(scope)
+        command = login_command(url, shell, signs_in=self._signs_in, needs_key=self._needs_key)
         document = {
-            "auth": {"command": login_command(url, shell, signs_in=self._signs_in), "env": KEY_VARIABLE},
+            "auth": {"command": command, "env": KEY_VARIABLE},
             "remote_config": {
                 "url": url + CONFIG,
                 "headers": {"Authorization": f"Bearer {{env:{KEY_VARIABLE}}}"},

@@ -16,6 +16,10 @@ from gateway.authenticate.key import KEY_PREFIX
 KEY_VARIABLE = "PENSTOCK_KEY"
 
 
+NO_KEY_NEEDED = "local"
+"""What stands for a key where none is asked for: OpenCode keeps something in any case."""
+
+
 class Shell(StrEnum):
     """What runs the command: `sh` everywhere but on Windows without it."""
 
@@ -79,14 +83,19 @@ if (-not $key -and (Get-Command penstock -ErrorAction SilentlyContinue)) {{
 """
 
 
-def login_command(url: str, shell: Shell, *, signs_in: bool) -> list[str]:
+def login_command(url: str, shell: Shell, *, signs_in: bool, needs_key: bool = True) -> list[str]:
     """Return the command as OpenCode starts it: a program and its arguments.
 
     Args:
         url: the gateway's public address.
         shell: what the person's machine has.
         signs_in: whether people of this gateway sign in with an identity provider.
+        needs_key: whether this gateway wants keys at all.
     """
+    if not needs_key:
+        if shell is Shell.POWERSHELL:
+            return ["powershell", "-NoProfile", "-Command", f"[Console]::Out.Write('{NO_KEY_NEEDED}')"]
+        return ["sh", "-c", f"printf %s {NO_KEY_NEEDED}"]
     if shell is Shell.POWERSHELL:
         quoted = "'" + url.replace("'", "''") + "'"
         sign_in = _POWERSHELL_SIGN_IN.format(url=quoted) if signs_in else ""

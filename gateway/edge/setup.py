@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -38,18 +38,19 @@ td, th { border: 1px solid #8886; padding: .4rem .6rem; text-align: left; vertic
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """What the page says of this gateway: public address, name, OpenCode's provider id, whether people sign in."""
+    """What the page says of this gateway: public address, name, OpenCode's provider id, how people get a key."""
 
     url: str
     name: str
     provider: str
     signs_in: bool
+    needs_key: bool
 
 
 def setup_text(guide: Guide) -> str:
     """Return the guide as Markdown."""
     text = _templates(autoescape=False).get_template("setup.md.j2")
-    return text.render(url=guide.url, name=guide.name, provider=guide.provider, signs_in=guide.signs_in)
+    return text.render(asdict(guide))
 
 
 def setup_page(guide: Guide) -> str:

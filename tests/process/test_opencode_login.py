@@ -114,6 +114,12 @@ def test_where_people_sign_in_penstock_is_asked(shell: str, tmp_path: Path) -> N
     assert (code, "set PENSTOCK_KEY" in told) == (1, True), "without penstock: the question"
 
 
+def test_where_no_key_is_needed_nobody_is_asked(tmp_path: Path) -> None:
+    assert run(login_command(URL, Shell.SH, signs_in=True, needs_key=False), tmp_path) == (0, "local", "")
+    (*_, script) = login_command(URL, Shell.POWERSHELL, signs_in=True, needs_key=False)
+    assert script == "[Console]::Out.Write('local')"
+
+
 @pytest.mark.parametrize("signs_in", [False, True])
 def test_the_powershell_variant_is_powershell(signs_in: bool) -> None:  # noqa: FBT001 - pytest passes by name
     *start, script = login_command(URL, Shell.POWERSHELL, signs_in=signs_in)
