@@ -51,6 +51,7 @@ def write_config(
     pool: Mapping[str, Any] | None = None,
     pools: Mapping[str, Mapping[str, Any]] | None = None,
     settings: Mapping[str, Any] | None = None,
+    sign_in: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a penstock.yaml, in one step, and return its path.
 
@@ -61,6 +62,7 @@ def write_config(
         pool: further options of the pool `gpu`, such as `concurrency` or `timeouts`.
         pools: further pools by name, as in the file.
         settings: the section `settings`.
+        sign_in: the section `sign_in`.
     """
     document: dict[str, Any] = {
         "pools": {"gpu": {"engine": "vllm", "endpoints": list(engines), **(pool or {})}, **(pools or {})},
@@ -68,6 +70,8 @@ def write_config(
     }
     if settings:
         document["settings"] = dict(settings)
+    if sign_in:
+        document["sign_in"] = dict(sign_in)
     written = path.with_name(f"{path.name}.new")
     written.write_text(yaml.safe_dump(document, sort_keys=False))
     written.replace(path)

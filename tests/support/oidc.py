@@ -173,10 +173,14 @@ def _clients() -> list[dict[str, Any]]:
 
 
 class Person:
-    """Somebody with a browser, and the patience to fill in one form after the other."""
+    """Somebody with a browser, and the patience to fill in one form after the other.
 
-    def __init__(self, account: str) -> None:
+    Who `refuses` does so where a code is to be confirmed.
+    """
+
+    def __init__(self, account: str, *, refuses: bool = False) -> None:
         self.account = account
+        self.refuses = refuses
 
     def visit(self, address: str) -> str:
         """Open a page in a new window, log in and consent as it is asked, and return the text of the last page."""
@@ -186,7 +190,10 @@ class Person:
                 form = _Form.on(page.text)
                 if form is None:
                     return page.text
-                page = browser.post(urljoin(str(page.url), form.action), data=form.fields | self._answers(form))
+                action = urljoin(str(page.url), form.action)
+                if self.refuses and "confirm" in form.fields:
+                    return browser.post(action, data=form.fields | {"abort": "yes"}).text
+                page = browser.post(action, data=form.fields | self._answers(form))
         raise AssertionError(f"the provider's forms do not end:\n{page.text}")
 
     def _answers(self, form: _Form) -> dict[str, str]:
