@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
 import httpx2
@@ -20,7 +22,8 @@ from gateway.cli.progress import progress
 from gateway.errors import GatewayError, InvalidRequest, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
+    from contextlib import AsyncExitStack
 
     from gateway.cli.place import Place
 
@@ -42,13 +45,43 @@ _NEVER_ARRIVED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout
 _LOST = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.TimeoutException)
 
 
-class Api:
-    """The API at one place. Paths are given in parts, such as `api.get("teams", name)`, below /admin/v1."""
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client that speaks to one place, and what is closed with it."""
 
-    def __init__(self, place: Place, client: httpx2.AsyncClient, runner: asyncio.Runner) -> None:
-        self.place = place
-        self._client = client
-        self._runner = runner
+    http: httpx2.AsyncClient
+    stack: AsyncExitStack
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        await self.stack.aclose()
+
+
+class Api:
+    """The API at one place. Paths are given in parts, such as `api.get("teams", name)`, below /admin/v1.
+
+    The place is found and connected to at the first call: what is wrong with a call itself is told before.
+    """
+
+    def __init__(self, find: Callable[[], Place], connect: Callable[[Place], Coroutine[Any, Any, Client]]) -> None:
+        self._find = find
+        self._connect = connect
+        self._runner = asyncio.Runner()
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        self._runner.__enter__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._client is not None:
+            self._runner.run(self._client.aclose())
+        self._runner.close()
+
+    @cached_property
+    def place(self) -> Place:
+        """Where it is. Raises InvalidRequest, ConfigError."""
+        return self._find()
 
     def get(self, *path: str, **query: object) -> Any:
         """Return one document. A query parameter of None is left out. Raises GatewayError."""
@@ -56,7 +89,7 @@ class Api:
 
     def download(self, *path: str, **query: object) -> bytes:
         """Return an answer that is no JSON, as it came. Raises GatewayError."""
-        return self._run(self._asked("GET", path, query, None))
+        return self._asked("GET", path, query, None)
 
     def every(self, *path: str, **query: object) -> list[dict[str, Any]]:
         """Return all rows of a list that comes in pages: scripts could not tell that some are missing."""
@@ -93,15 +126,18 @@ class Api:
         query: Mapping[str, object],
         body: Mapping[str, object] | None = None,
     ) -> Any:
-        answer = self._run(self._asked(method, path, query, body))
+        answer = self._asked(method, path, query, body)
         return document_of(answer, self.place) if answer else None
 
-    def _run(self, asked: Coroutine[Any, Any, bytes]) -> bytes:
+    def _asked(
+        self, method: str, path: tuple[str, ...], query: Mapping[str, object], body: Mapping[str, object] | None
+    ) -> bytes:
+        place = self.place
         try:
-            return self._runner.run(self._waited_for(asked))
+            return self._runner.run(self._waited_for(self._sent(method, path, query, body)))
         except GatewayError as error:
-            if str(self.place) not in error.message:
-                error.add_note(str(self.place))
+            if str(place) not in error.message:
+                error.add_note(str(place))
             raise
 
     async def _waited_for(self, asked: Coroutine[Any, Any, bytes]) -> bytes:
@@ -116,13 +152,15 @@ class Api:
         finally:
             task.cancel()
 
-    async def _asked(
+    async def _sent(
         self, method: str, path: tuple[str, ...], query: Mapping[str, object], body: Mapping[str, object] | None
     ) -> bytes:
         """Send a request until it is answered, ATTEMPTS_MAX times at most."""
+        if self._client is None:
+            self._client = await self._connect(self.place)
         url = PREFIX + "/".join(_segment(part) for part in path)
         headers = {"idempotency-key": secrets.token_urlsafe(24)} if method == "POST" else {}
-        request = self._client.build_request(
+        request = self._client.http.build_request(
             method,
             url,
             params={name: _parameter(value) for name, value in query.items() if value is not None},
@@ -132,7 +170,7 @@ class Api:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             wait_s = RETRY_WAIT_S * attempt
             try:
-                return await self._answered(request)
+                return await self._answered(self._client.http, request)
             except httpx2.TransportError as error:
                 repeatable = method in {"GET", "POST"} or isinstance(error, _NEVER_ARRIVED)
                 if attempt == ATTEMPTS_MAX or not repeatable or not isinstance(error, (*_NEVER_ARRIVED, *_LOST)):
@@ -144,9 +182,9 @@ class Api:
             await asyncio.sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _answered(self, request: httpx2.Request) -> bytes:
+    async def _answered(self, client: httpx2.AsyncClient, request: httpx2.Request) -> bytes:
         """Return the body of a success. Raises GatewayError for anything else, TransportError."""
-        response = await self._client.send(request, stream=True)
+        response = await client.send(request, stream=True)
         try:
             body = bytearray()
             async for piece in response.aiter_bytes():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
@@ -17,11 +16,9 @@ from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    import httpx2
-
-    from gateway.cli.api import Api
+    from gateway.cli.api import Api, Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,40 +62,38 @@ def on_gateway(function: Callable[Concatenate[Api, P], R]) -> Callable[..., R]:
     return command
 
 
-@contextmanager
-def opened(chosen: Chosen) -> Iterator[Api]:
-    """Yield the API of the place that is meant. Raises InvalidRequest, ConfigError, StorageUnavailable."""
-    with opened_at(find_place(chosen, note=_note)) as api:
-        yield api
+def opened(chosen: Chosen) -> Api:
+    """Return the API of the place that is meant, to be entered; it is found and connected to at the first call."""
+    from gateway.cli.api import Api  # noqa: PLC0415 - --help and completion need no client
+
+    return Api(lambda: find_place(chosen, note=_note), _connected)
 
 
-@contextmanager
-def opened_at(place: Place) -> Iterator[Api]:
-    """Yield the API of a place. Raises ConfigError, StorageUnavailable."""
-    from gateway.cli.api import Api  # noqa: PLC0415 - a call that names no place needs no client
+def opened_at(place: Place) -> Api:
+    """Return the API of a place, to be entered."""
+    from gateway.cli.api import Api  # noqa: PLC0415 - as above
 
-    with asyncio.Runner() as runner:
-        stack = AsyncExitStack()
-        try:
-            yield Api(place, runner.run(_connected(place, stack)), runner)
-        finally:
-            runner.run(stack.aclose())
+    return Api(lambda: place, _connected)
 
 
-async def _connected(place: Place, stack: AsyncExitStack) -> httpx2.AsyncClient:
-    """Return a client that speaks to a place until the stack is closed."""
-    from gateway import __version__  # noqa: PLC0415 - with the client, which a call without a place needs not
-    from gateway.cli.api import client_of  # noqa: PLC0415 - see above
+async def _connected(place: Place) -> Client:
+    """Return a client that speaks to a place. Raises StorageUnavailable, ConfigError."""
+    from gateway import __version__  # noqa: PLC0415 - as above
+    from gateway.cli.api import Client, client_of  # noqa: PLC0415 - as above
 
     headers = {"user-agent": f"penstock/{__version__}"}
-    if isinstance(place, Local):
-        from gateway.cli.here import served_here  # noqa: PLC0415 - the whole application, which a remote call spares
+    async with AsyncExitStack() as stack:
+        if isinstance(place, Local):
+            from gateway.cli.here import served_here  # noqa: PLC0415 - the application, which a remote call spares
 
-        transport = await stack.enter_async_context(served_here(place))
-        return await stack.enter_async_context(client_of(transport, "http://localhost", headers))
-    headers["authorization"] = f"Bearer {place.credential}"
-    options = {"verify": trusting(place.ca_file)} if place.url.startswith("https:") else {}
-    return await stack.enter_async_context(client_of(None, place.url, headers, **options))
+            transport = await stack.enter_async_context(served_here(place))
+            made = client_of(transport, "http://localhost", headers)
+        else:
+            headers["authorization"] = f"Bearer {place.credential}"
+            options = {"verify": trusting(place.ca_file)} if place.url.startswith("https:") else {}
+            made = client_of(None, place.url, headers, **options)
+        return Client(await stack.enter_async_context(made), stack.pop_all())
+    raise AssertionError("nothing here is suppressed")
 
 
 def trusting(ca_file: Path | None) -> ssl.SSLContext:
