@@ -14,6 +14,7 @@ from gateway.admin.bounds import Bounds
 from gateway.admin.rendering import PROBLEM
 from gateway.admin.routes import (
     admin_keys,
+    apply,
     audit,
     keys,
     limits,
@@ -64,7 +65,7 @@ def build_admin_app(control: Control, version: str) -> FastAPI:
     app.add_middleware(Bounds)
     api = APIRouter(prefix=PREFIX, responses=_ERRORS)
     tenants = (me, organizations, teams, members, users, admin_keys, keys, limits)
-    for resource in (*tenants, prices, pools, usage, audit, webhooks):
+    for resource in (*tenants, prices, pools, usage, audit, webhooks, apply):
         api.include_router(resource.router)
     app.include_router(api)
     for outside in (sign_in.router, sign_in.own_router):

@@ -7,19 +7,28 @@ once and never parsed.
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.admin.apply_document import DOCUMENT_BYTES_MAX
 from gateway.admin.rendering import REQUEST_ID, problem
-from gateway.errors import BodyTooLarge, GatewayError, InternalError, RequestTimeout
+from gateway.errors import BodyTooLarge, GatewayError, InternalError, RequestTimeout, Unavailable
 from gateway.units import new_event_id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_BYTES_MAX = 64 * 1024
 BODY_TIMEOUT_S = 10.0
+LARGER_BODIES_MAX = {"/admin/v1/apply": DOCUMENT_BYTES_MAX}
+"""Bytes of a body where one holds many things."""
+
+LARGER_BODIES_AT_ONCE_MAX = 4
+"""How many of those are in memory at once: nobody has been recognised while a body is read."""
 
 _log = structlog.get_logger("penstock.admin")
 
@@ -30,6 +39,7 @@ class Bounds:
     def __init__(self, app: ASGIApp, *, body_timeout_s: float = BODY_TIMEOUT_S) -> None:
         self._app = app
         self._body_timeout_s = body_timeout_s
+        self._larger = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; other kinds of connection pass."""
@@ -48,8 +58,10 @@ class Bounds:
                 message = {**message, "headers": [*message["headers"], *own]}
             await send(message)
 
+        bytes_max = LARGER_BODIES_MAX.get(scope["path"], BODY_BYTES_MAX)
         try:
-            await self._app(scope, await self._read(receive), send_with_id)
+            with ExitStack() as held:
+                await self._app(scope, await self._read(receive, bytes_max, held), send_with_id)
         except GatewayError as error:
             await problem(error, request_id)(scope, receive, send_with_id)
         except Exception:
@@ -58,8 +70,12 @@ class Bounds:
                 fault = InternalError(f"a fault of the gateway; its log tells more under request {request_id}")
                 await problem(fault, request_id)(scope, receive, send_with_id)
 
-    async def _read(self, receive: Receive) -> Receive:
-        """Return a `receive` that replays the whole body. Raises BodyTooLarge, RequestTimeout."""
+    async def _read(self, receive: Receive, bytes_max: int, held: ExitStack) -> Receive:
+        """Return a `receive` that replays the whole body; `held` has the room that a larger one takes.
+
+        Raises BodyTooLarge, RequestTimeout, Unavailable.
+        """
+        larger = False
         body = bytearray()
         try:
             async with asyncio.timeout(self._body_timeout_s):
@@ -68,8 +84,11 @@ class Bounds:
                     if message["type"] != "http.request":
                         break
                     body += message.get("body", b"")
-                    if len(body) > BODY_BYTES_MAX:
-                        raise BodyTooLarge(f"the body is larger than {BODY_BYTES_MAX} bytes")
+                    if len(body) > bytes_max:
+                        raise BodyTooLarge(f"the body is larger than {bytes_max} bytes")
+                    if len(body) > BODY_BYTES_MAX and not larger:
+                        held.enter_context(self._room())
+                        larger = True
                     if not message.get("more_body"):
                         break
         except TimeoutError:
@@ -80,3 +99,13 @@ class Bounds:
             return whole.pop() if whole else await receive()
 
         return replay
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        if self._larger >= LARGER_BODIES_AT_ONCE_MAX:
+            raise Unavailable("too many large bodies at once", retry_after_s=1.0)
+        self._larger += 1
+        try:
+            yield
+        finally:
+            self._larger -= 1

@@ -74,6 +74,7 @@ COMMANDS: Final = {
     "key": LazyCommand("API keys.", "gateway.cli.key:app", _TENANTS),
     "limit": LazyCommand("Requests and tokens per minute.", "gateway.cli.limit:app", _TENANTS),
     "price": LazyCommand("What tokens cost, and from when on.", "gateway.cli.price:app", _TENANTS),
+    "apply": LazyCommand("Tenants and prices as a file declares them.", "gateway.cli.apply:apply", _TENANTS),
     "pool": LazyCommand("Pools of engines, to be read.", "gateway.cli.pool:app", _TENANTS),
     "usage": LazyCommand("What was used, and what it cost.", "gateway.cli.usage:usage", _TENANTS),
     "ledger": LazyCommand("Correct, check and export the ledger.", "gateway.cli.ledger:app", _TENANTS),
