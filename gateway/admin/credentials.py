@@ -218,13 +218,16 @@ def _reach(scope: Scope) -> tuple[UUID | None, bool, UUID | None]:
     return scope.organization_id, scope.teams is None, scope.user_id
 
 
+# unscoped: tells who calls, and so which organization; the secret is what has to fit
 _REACH = """
     SELECT held.id, held.public_id, held.name, held.secret_hmac, held.pepper_version, held.organization_id,
         held.user_id, app_user.name AS "user", app_user.role,
-        ARRAY(SELECT team_id FROM membership JOIN team ON team.id = membership.team_id
+        ARRAY(SELECT team_id FROM membership
+                 JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
                WHERE membership.organization_id = held.organization_id AND membership.user_id = held.user_id
                  AND team.deleted_at IS NULL) AS member_of,
-        ARRAY(SELECT team_id FROM membership JOIN team ON team.id = membership.team_id
+        ARRAY(SELECT team_id FROM membership
+                 JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
                WHERE membership.organization_id = held.organization_id AND membership.user_id = held.user_id
                  AND membership.role = 'team_admin' AND team.deleted_at IS NULL) AS administered
     FROM admin_credential AS held

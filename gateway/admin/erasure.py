@@ -92,6 +92,7 @@ async def _find_deleted(db: Database, reference: str) -> UUID:
     found: list[UUID] = [
         row["id"]
         for row in await db.fetch(
+            # unscoped: a command of the platform's, which finds the organization here
             """
             SELECT id FROM organization WHERE deleted_at IS NOT NULL AND (id = $1 OR name = $2)
              ORDER BY deleted_at DESC LIMIT $3
@@ -107,6 +108,7 @@ async def _find_deleted(db: Database, reference: str) -> UUID:
         raise InvalidRequest(message, param="organization")
     if found:
         return found[0]
+    # unscoped: a command of the platform's, which finds the organization here
     if await db.fetchval("SELECT true FROM organization WHERE id = $1 OR name = $2", identifier, name):
         message = f"organization {quoted(reference)} is not deleted; first: penstock org delete {reference[:80]}"
         raise Conflict(message, param="organization")
@@ -117,6 +119,7 @@ async def _remove_tenant(db: Database, erased: Erased) -> None:
     # In the order that foreign keys want.
     tenants = ("limit_rule", "membership", "api_key", "admin_credential", "app_user")
     for table in (*tenants, "webhook_event", "webhook", "webhook_budget_change"):
+        # unscoped: tables are of this module; the organization is $1
         statement = f"DELETE FROM {table} WHERE organization_id = $1"  # noqa: S608 - names of this module alone
         erased.removed[table] = _rows(await db.execute(statement, erased.organization_id))
     renamed = await db.execute(
@@ -133,13 +136,16 @@ async def _remove_tenant(db: Database, erased: Erased) -> None:
 async def _clear_day(db: Database, erased: Erased, table: str, day: dt.date, batch_rows: int) -> AsyncIterator[None]:
     """Clear or delete one day's rows of one table, batch by batch."""
     change = _SAYS_WHO[table]
+    # unscoped: a part of the statement below
     action = f"DELETE FROM {table} WHERE true"  # noqa: S608 - names of this module alone
     if not erased.with_usage:
+        # unscoped: a part of the statement below
         action = f"UPDATE {table} SET {change}"  # noqa: S608 - names of this module alone
     condition = "true" if erased.with_usage else change.partition(" WHERE ")[2]
     within = (
         "opened_at >= $2::date::timestamp AT TIME ZONE 'UTC' AND opened_at < ($2 + 1)::timestamp AT TIME ZONE 'UTC'"
     )
+    # unscoped: tables are of this module; the organization is $1
     statement = f"""
         {action} AND {within} AND (event_id, opened_at) IN (
             SELECT event_id, opened_at FROM {table} WHERE organization_id = $1 AND {within} AND {condition} LIMIT $3)
@@ -176,6 +182,7 @@ async def _clear_audit(db: Database, erased: Erased, batch_rows: int) -> AsyncIt
     while count == batch_rows:
         async with db.transaction():
             await db.execute("SELECT set_config('penstock.erasing', 'audit_event', true)")
+            # unscoped: the entries to delete are chosen by organization
             statement = """
                 DELETE FROM audit_event WHERE id IN (
                     SELECT id FROM audit_event WHERE organization_id = $1 ORDER BY id LIMIT $2)
@@ -185,6 +192,7 @@ async def _clear_audit(db: Database, erased: Erased, batch_rows: int) -> AsyncIt
         yield
     if any((*erased.removed.values(), *erased.cleared.values())):
         await db.execute(
+            # unscoped: an entry of the platform's, that the organization is erased
             """
             INSERT INTO audit_event (actor, action, subject_kind, subject_id, after)
             VALUES (jsonb_build_object('kind', 'database', 'name', session_user), 'delete', 'organization', $1,
@@ -197,6 +205,7 @@ async def _clear_audit(db: Database, erased: Erased, batch_rows: int) -> AsyncIt
 
 def _delete(table: str) -> str:
     """Return what deletes a batch of the organization's sums, and counts them."""
+    # unscoped: tables are of this module; the organization is $1
     return f"""
         WITH gone AS (DELETE FROM {table} WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM {table} WHERE organization_id = $1 LIMIT $2)) RETURNING 1)
@@ -213,6 +222,7 @@ def _merge(table: str, cut: str) -> str:
     left = ", ".join(name for name in key.split(", ") if name not in cleared)
     condition = " OR ".join(f"{name} IS NOT NULL" for name in says_who)
     names = _SUMS.split(", ")
+    # unscoped: tables are of this module; the organization is $1
     return f"""
         WITH gone AS (DELETE FROM {table} WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM {table} WHERE organization_id = $1 AND ({condition}) LIMIT $2)) RETURNING *

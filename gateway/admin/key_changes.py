@@ -67,15 +67,25 @@ async def update_key(db: Database, scope: Scope, reference: str, change: KeyChan
         raise Conflict("the key is revoked, for ever: make a new one", param="key")
     if not change.is_of_the_name_alone:
         scope.require_team(key.team_id, "change what a key may do")
-    columns = _columns(change)
-    if not columns:
+    if change == KeyChange():
         raise InvalidRequest("say what to change: name, models, addresses or expires_at")
-    assignments = ", ".join(f"{column} = ${number}" for number, column in enumerate(columns, 3))
     await db.execute(
-        f"UPDATE api_key SET {assignments} WHERE id = $1 AND organization_id = $2",  # noqa: S608 - columns of this module
+        """
+        UPDATE api_key SET name = coalesce($3, name),
+            models_allowed = CASE WHEN $4 THEN $5 ELSE models_allowed END,
+            addresses_allowed = CASE WHEN $6 THEN $7 ELSE addresses_allowed END,
+            expires_at = CASE WHEN $8 THEN $9 ELSE expires_at END
+        WHERE id = $1 AND organization_id = $2
+        """,
         key.id,
         key.organization_id,
-        *columns.values(),
+        _checked_name(change.name),
+        change.models is not None,
+        checked_models(change.models) if isinstance(change.models, tuple) else None,
+        change.addresses is not None,
+        checked_networks(change.addresses) if isinstance(change.addresses, tuple) else None,
+        change.expires_at is not None,
+        _checked_end(change.expires_at) if isinstance(change.expires_at, dt.datetime) else None,
     )
     return await find_key(db, scope, str(key.id))
 
@@ -117,18 +127,8 @@ async def rotate_key(
     return RotatedKey(new.text, await find_key(db, scope, str(key.id)), bool(row["older_ended"]))
 
 
-def _columns(change: KeyChange) -> dict[str, object]:
-    """Return what is to be written, by column. Raises InvalidRequest."""
-    columns: dict[str, object] = {}
-    if change.name is not None:
-        columns["name"] = "" if change.name is REMOVED or change.name == "" else checked_name(change.name)
-    if change.models is not None:
-        columns["models_allowed"] = None if change.models is REMOVED else checked_models(change.models)
-    if change.addresses is not None:
-        columns["addresses_allowed"] = None if change.addresses is REMOVED else checked_networks(change.addresses)
-    if change.expires_at is not None:
-        columns["expires_at"] = None if change.expires_at is REMOVED else _checked_end(change.expires_at)
-    return columns
+def _checked_name(name: str | Removal | None) -> str | None:
+    return "" if name is REMOVED or name == "" else name and checked_name(name)
 
 
 def _checked_end(moment: dt.datetime) -> dt.datetime:

@@ -35,18 +35,17 @@ _SELECT = """
         api_key.previous_expires_at, api_key.created_at
     FROM api_key
         JOIN organization ON organization.id = api_key.organization_id
-        JOIN team ON team.id = api_key.team_id
-        LEFT JOIN app_user ON app_user.id = api_key.user_id
+        JOIN team ON team.organization_id = api_key.organization_id AND team.id = api_key.team_id
+        LEFT JOIN app_user ON app_user.organization_id = api_key.organization_id AND app_user.id = api_key.user_id
     WHERE organization.deleted_at IS NULL AND ($1::uuid IS NULL OR api_key.organization_id = $1)
         AND ($2::uuid[] IS NULL OR api_key.team_id = ANY($2) OR api_key.user_id = $3)
 """
 
 # In words that the planner can hold against the partial indexes of api_key.
-_WITH_STATUS: Final[dict[KeyStatus, str]] = {
-    "active": "AND api_key.revoked_at IS NULL AND (api_key.expires_at IS NULL OR api_key.expires_at > now())",
-    "expired": "AND api_key.revoked_at IS NULL AND api_key.expires_at <= now()",
-    "revoked": "AND api_key.revoked_at IS NOT NULL",
-}
+_ACTIVE: Final = "AND api_key.revoked_at IS NULL AND (api_key.expires_at IS NULL OR api_key.expires_at > now())"
+_EXPIRED: Final = "AND api_key.revoked_at IS NULL AND api_key.expires_at <= now()"
+_REVOKED: Final = "AND api_key.revoked_at IS NOT NULL"
+_LOCK: Final = "FOR UPDATE OF api_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ async def find_key(db: Database, scope: Scope, reference: str, *, lock: bool = F
     `lock` holds it against other changes until the transaction ends.
     """
     row = await db.fetchrow(
-        f"{_SELECT} AND (api_key.id = $4 OR api_key.public_id = $5) {'FOR UPDATE OF api_key' if lock else ''}",
+        f"{_SELECT} AND (api_key.id = $4 OR api_key.public_id = $5) {_LOCK if lock else ''}",
         *_reach(scope),
         as_id(reference),
         _public_id(reference),
@@ -174,7 +173,10 @@ async def list_keys(
     scope = await narrowed(db, scope, wanted.organization)
     rows = await db.fetch(
         f"""
-        {_SELECT} {"" if wanted.status is None else _WITH_STATUS[wanted.status]}
+        {_SELECT}
+            {_ACTIVE if wanted.status == "active" else ""}
+            {_EXPIRED if wanted.status == "expired" else ""}
+            {_REVOKED if wanted.status == "revoked" else ""}
             AND ($4::uuid IS NULL OR api_key.team_id = $4) AND ($5::uuid IS NULL OR api_key.user_id = $5)
             AND ($6::text IS NULL OR strpos(lower(api_key.name), lower($6)) > 0)
             AND ($7::text IS NULL OR api_key.models_allowed IS NULL OR $7 = ANY(api_key.models_allowed))

@@ -29,6 +29,7 @@ _NOTHING = PicoUsd(0)
 
 # A late close adds its tokens, and tells by its price which model served in truth. What costs nothing by rule is what
 # `is_free` in gateway.settle.price says; an event closed for a dead replica may name no engine although one worked.
+# unscoped: corrections are looked up by the event, which is held to the organization where there is one
 _RERATE = """
 WITH batch AS (
     SELECT * FROM usage_event
@@ -89,6 +90,7 @@ SELECT (SELECT count(*) FROM batch) AS looked_at,
 """
 
 # What is not in the sums of all time yet is what later transactions wrote: an index finds it.
+# unscoped: whether anybody has used a model at all; a command of the platform's
 _KNOWN = """
 SELECT EXISTS (SELECT FROM model_price WHERE model = $1)
     OR EXISTS (SELECT FROM usage_total WHERE served_model = $1)

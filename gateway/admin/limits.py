@@ -139,7 +139,7 @@ async def set_limit(
         ON CONFLICT (subject_id, level, model) DO UPDATE SET
             {", ".join(f"{column} = EXCLUDED.{column}" for column in given)}
         RETURNING id
-        """,  # noqa: S608 - the columns are names of this package, the rest are numbers of parameters
+        """,  # noqa: S608 - names of columns, numbers of parameters # unscoped: the organization is the first value
         organization_id,
         subject.level.value,
         subject_id,

@@ -15,6 +15,7 @@ SHOWN_MAX = 50
 """Deliveries that are shown of one webhook, the last first."""
 PINGS_WAITING_MAX = 10
 
+# unscoped: of a webhook that was found within the scope; an event of the platform has no organization
 _SELECT = """
     SELECT d.event_id AS id, e.kind, e.organization_id,
         CASE WHEN d.delivered_at IS NOT NULL THEN 'delivered' WHEN d.given_up_at IS NOT NULL THEN 'given_up'
@@ -45,6 +46,7 @@ class WebhookDelivery:
 async def list_deliveries(db: Database, scope: Scope, reference: str) -> list[WebhookDelivery]:
     """Return the last deliveries of a webhook, at most SHOWN_MAX, the last first. Raises NotFound, Forbidden."""
     webhook = await find_webhook(db, scope, reference)
+    # unscoped: the webhook was found within the scope
     rows = await db.fetch(f"{_SELECT} ORDER BY d.event_id DESC LIMIT $2", webhook.id, SHOWN_MAX)
     return [WebhookDelivery(**row) for row in rows]
 
@@ -58,6 +60,7 @@ async def ping_webhook(db: Database, scope: Scope, reference: str) -> WebhookDel
     if webhook.status == "disabled":
         raise Conflict(f"the webhook is disabled ({webhook.disabled_reason}): enable it first")
     waiting = await db.fetchval(
+        # unscoped: the webhook was found within the scope
         """
         SELECT count(*) FROM webhook_delivery d JOIN webhook_event e ON e.id = d.event_id
         WHERE d.webhook_id = $1 AND d.next_attempt_at IS NOT NULL AND e.kind = 'webhook.test'
@@ -106,6 +109,7 @@ async def redeliver(db: Database, scope: Scope, reference: str, event: str) -> W
 
 
 async def _find(db: Database, webhook_id: UUID, event_id: UUID) -> WebhookDelivery:
+    # unscoped: the webhook was found within the scope
     row = await db.fetchrow(f"{_SELECT} AND d.event_id = $2", webhook_id, event_id)
     assert row is not None, "it is there, in this transaction"
     return WebhookDelivery(**row)

@@ -95,6 +95,7 @@ async def take_away(db: Database, identity: Identity, origin: From) -> None:
 async def find_person(db: Database, identity: Identity) -> Person | None:
     """Return the user that an identity is, None when it has not signed in or was deleted."""
     row = await db.fetchrow(
+        # unscoped: tells who signs in, and so which organization; the provider has vouched for the subject
         """
         SELECT app_user.id, app_user.name, app_user.organization_id
         FROM app_user JOIN organization ON organization.id = app_user.organization_id
@@ -110,12 +111,15 @@ async def find_person(db: Database, identity: Identity) -> Person | None:
 async def person_as_caller(db: Database, identity: Identity) -> Caller:
     """Return the user that an identity is, and how far it reaches now. Raises InvalidKey when there is none."""
     row = await db.fetchrow(
+        # unscoped: tells who signs in, and so which organization; the provider has vouched for the subject
         """
         SELECT app_user.id, app_user.name, app_user.role, app_user.organization_id,
-            ARRAY(SELECT team_id FROM membership JOIN team ON team.id = membership.team_id
+            ARRAY(SELECT team_id FROM membership
+                     JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
                    WHERE membership.organization_id = app_user.organization_id AND membership.user_id = app_user.id
                      AND team.deleted_at IS NULL) AS member_of,
-            ARRAY(SELECT team_id FROM membership JOIN team ON team.id = membership.team_id
+            ARRAY(SELECT team_id FROM membership
+                     JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
                    WHERE membership.organization_id = app_user.organization_id AND membership.user_id = app_user.id
                      AND membership.role = 'team_admin' AND team.deleted_at IS NULL) AS administered
         FROM app_user JOIN organization ON organization.id = app_user.organization_id
@@ -135,7 +139,9 @@ async def person_as_caller(db: Database, identity: Identity) -> Caller:
 
 async def _organization(db: Database, reference: str) -> UUID:
     row = await db.fetchrow(
-        "SELECT id FROM organization WHERE deleted_at IS NULL AND (id = $1 OR name = $2)", *id_and_name(reference)
+        # unscoped: penstock.yaml says into which organization people come
+        "SELECT id FROM organization WHERE deleted_at IS NULL AND (id = $1 OR name = $2)",
+        *id_and_name(reference),
     )
     if row is None:
         raise NotAdmitted(f"there is no organization {quoted(reference)} here yet; ask who runs the gateway to make it")

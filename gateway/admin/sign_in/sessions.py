@@ -83,6 +83,7 @@ async def begin_session(db: Database, peppers: Peppers, person: Person, lifetime
 async def end_session(db: Database, public_id: str) -> bool:
     """End the session that this credential is; False when it is none, but an admin key that somebody made."""
     ended = await db.fetchval(
+        # unscoped: ends the very session that was shown
         """
         UPDATE admin_credential SET revoked_at = now()
         WHERE public_id = $1 AND source = 'oidc' AND revoked_at IS NULL RETURNING id
@@ -105,7 +106,8 @@ async def _described(db: Database, person: Person, credential: str, expires_at: 
     assert row is not None, "the person was brought in step in this transaction"
     teams = await db.fetch(
         """
-        SELECT team.id, team.name, membership.role FROM membership JOIN team ON team.id = membership.team_id
+        SELECT team.id, team.name, membership.role FROM membership
+            JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
         WHERE membership.organization_id = $1 AND membership.user_id = $2 AND team.deleted_at IS NULL
         ORDER BY team.name
         """,
