@@ -189,4 +189,4 @@ class Document(Declared):
 
 def json_schema() -> dict[str, Any]:
     """Return the schema of a file, for editors and for checks."""
-    return {"$schema": SCHEMA_ID, "title": "penstock apply"} | Document.model_json_schema()
+    return {"$schema": SCHEMA_ID} | Document.model_json_schema() | {"title": "A file of penstock apply"}

@@ -123,9 +123,18 @@ def _address_of(dev: dict[str, object]) -> str:
     if not isinstance(value, str):
         raise ConfigError(
             "no database to work on: set PENSTOCK_POSTGRES_DSN or give --postgres-dsn,"
-            " or call this in a folder in which `penstock dev` is running"
+            f" or call this in a folder in which `penstock dev` is running{_gateway_known()}"
         )
     return value
+
+
+def _gateway_known() -> str:
+    """Return what to say to who has a gateway to call, which cannot do what is asked for."""
+    from gateway.cli.profiles import current_profile  # noqa: PLC0415 - of use here alone
+
+    profile = current_profile()
+    url = load_settings().url or (None if profile is None else profile.url)
+    return f"; this works on the database itself, and {url} is a gateway" if url else ""
 
 
 def _is_running(pid: int) -> bool:

@@ -22,7 +22,6 @@ from gateway.cli.model_names import UncheckedModel, note_unknown
 from gateway.cli.on_gateway import on_gateway
 from gateway.cli.options import Json, Organization
 from gateway.cli.output import answer, emit_json, emit_table
-from gateway.domain.principal import TENANT_LEVELS, Level
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_LEVELS = ("organization", "team", "user", "key")
 _Team = Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Limit a team: id, or name with --org.")]
 _User = Annotated[str | None, typer.Option("--user", metavar="USER", help="Limit a user: id, or name with --org.")]
 _Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Limit a key, by its id.")]
@@ -109,9 +109,8 @@ def set_(
 def list_(api: "Api", *, org: Organization = None, as_json: Json = False) -> None:
     """List the limits, of one organization or of all, with what is spent of budgets in the periods of now."""
     found = api.every("limits", organization=org, spending=True)
-    order = TENANT_LEVELS
     found.sort(
-        key=lambda rule: (rule["organization"], order.index(rule["level"]), rule["subject"], rule["model"] or "")
+        key=lambda rule: (rule["organization"], _LEVELS.index(rule["level"]), rule["subject"], rule["model"] or "")
     )
     if as_json:
         emit_json(found)
@@ -145,7 +144,7 @@ def _subject(
     """Return what is meant: `--org` alone is the organization, beside another it only tells equal names apart."""
     given = [
         (level, reference)
-        for level, reference in ((Level.TEAM, team), (Level.USER, user), (Level.KEY, key))
+        for level, reference in (("team", team), ("user", user), ("key", key))
         if reference is not None
     ]
     if len(given) > 1:
@@ -159,7 +158,7 @@ def _subject(
         )
     if org is None:
         raise InvalidRequest("say what to limit: --org, --team, --user or --key")
-    return {"level": Level.ORGANIZATION, "subject": org}
+    return {"level": "organization", "subject": org}
 
 
 def _sentence(rule: Mapping[str, Any]) -> str:

@@ -4,16 +4,17 @@
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
-from gateway.admin.limit_values import REMOVED, Count, LimitValues, budget_amount, budget_column
 from gateway.cli.output import shown
-from gateway.domain.principal import BudgetPeriod
 from gateway.errors import InvalidRequest
-from gateway.units import PicoUsd, format_usd
 
+if TYPE_CHECKING:
+    from gateway.admin.limit_values import Count
+
+PERIODS: Final = ("day", "week", "month", "session")
 NONE: Final = "none"
 _MONEY: Final = "_pico_usd"
 
@@ -41,7 +42,7 @@ BudgetUsd: TypeAlias = Annotated[
     typer.Option("--budget-usd", metavar="USD", help="How much may be spent in each --budget-period, such as 25.50."),
 ]
 Period: TypeAlias = Annotated[
-    BudgetPeriod | None,
+    Literal["day", "week", "month", "session"] | None,
     typer.Option("--budget-period", help="From midnight UTC, Monday, the first of the month, or by each session."),
 ]
 StopsStreams: TypeAlias = Annotated[
@@ -57,7 +58,7 @@ StopsStreams: TypeAlias = Annotated[
 def limit_fields(
     *,
     budget_usd: str | None,
-    budget_period: BudgetPeriod | None,
+    budget_period: str | None,
     budget_stops_streams: bool | None,
     of_new: bool = False,
     **counts: str | None,
@@ -67,6 +68,10 @@ def limit_fields(
     `counts` are those of LimitValues, `of_new` for something that has no limits yet. Raises InvalidRequest for what is
     no number, nor `none` where that means something.
     """
+    # Reading the options of a command, for --help and completion, must not take what only a call needs.
+    from gateway.admin.limit_values import REMOVED, LimitValues, budget_amount, budget_column  # noqa: PLC0415 - see above
+    from gateway.domain.principal import BudgetPeriod  # noqa: PLC0415 - see above
+
     if of_new:
         for name, text in {"budget_usd": budget_usd, **counts}.items():
             if _is_none(text):
@@ -81,19 +86,23 @@ def limit_fields(
     values = {name: _count(name, text, of_new=of_new) for name, text in counts.items()}
     if budget_usd is not None and budget_period is not None:
         amount = REMOVED if _is_none(budget_usd) else budget_amount(budget_usd, "--budget-usd")
-        values[budget_column(budget_period)] = amount
+        values[budget_column(BudgetPeriod(budget_period))] = amount
     given = LimitValues.of(values | {"budget_stops_streams": budget_stops_streams}).given()
     return dict(_field(column, value) for column, value in given.items())
 
 
 def _field(column: str, value: int | None) -> tuple[str, object]:
     """Return a column of LimitValues as the API has it: money is exact text in USD there."""
+    from gateway.units import PicoUsd, format_usd  # noqa: PLC0415 - as above
+
     if not column.endswith(_MONEY):
         return column, value
     return column.removesuffix(_MONEY) + "_usd", None if value is None else format_usd(PicoUsd(int(value)))
 
 
-def _count(name: str, text: str | None, *, of_new: bool) -> Count:
+def _count(name: str, text: str | None, *, of_new: bool) -> "Count":
+    from gateway.admin.limit_values import REMOVED  # noqa: PLC0415 - as above
+
     if text is None:
         return None
     if _is_none(text):
@@ -125,7 +134,7 @@ def allowed(rule: Mapping[str, Any]) -> list[str]:
         texts.append(f"{shown(rule['concurrent_requests'])} concurrent requests")
     if rule["output_tokens_max"] is not None:
         texts.append(f"{shown(rule['output_tokens_max'])} tokens an answer")
-    for period in BudgetPeriod:
+    for period in PERIODS:
         amount, spent = rule.get(f"budget_{period}_usd"), rule.get(f"spent_{period}_usd")
         if amount is not None:
             told = "" if spent is None else f" ({spent} spent)"

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from gateway.cli.place import Local
-
 if TYPE_CHECKING:
     from gateway.cli.api import Api
 
@@ -21,6 +19,8 @@ UncheckedModel: TypeAlias = Annotated[
 
 def note_unknown(models: tuple[str, ...], api: Api, *, unchecked: bool, as_json: bool) -> None:
     """Tell people, when the work is done, that its names were held against nothing. A gateway always has its file."""
+    from gateway.cli.place import Local  # noqa: PLC0415 - completion needs no settings
+
     if models and isinstance(api.place, Local) and api.place.config is None and not unchecked and not as_json:
         verb = "was" if len(models) == 1 else "were"
         what = f"no penstock.yaml is known here (set PENSTOCK_CONFIG), so {', '.join(models)} {verb} not checked"

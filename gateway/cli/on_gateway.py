@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVa
 import typer
 
 from gateway.cli.options import PostgresDsn
-from gateway.cli.place import Chosen, Local, Place, find_place
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.cli.api import Api, Client
+    from gateway.cli.place import Chosen, Place
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,6 +52,8 @@ def on_gateway(function: Callable[Concatenate[Api, P], R]) -> Callable[..., R]:
 
     @wraps(function)
     def command(*args: Any, **kwargs: Any) -> R:
+        from gateway.cli.place import Chosen  # noqa: PLC0415 - --help and completion need no settings
+
         chosen = Chosen(**{name: kwargs.pop(name) for name in _OPTIONS})
         with opened(chosen) as api:
             return function(api, *args, **kwargs)
@@ -65,6 +67,7 @@ def on_gateway(function: Callable[Concatenate[Api, P], R]) -> Callable[..., R]:
 def opened(chosen: Chosen) -> Api:
     """Return the API of the place that is meant, to be entered; it is found and connected to at the first call."""
     from gateway.cli.api import Api  # noqa: PLC0415 - --help and completion need no client
+    from gateway.cli.place import find_place  # noqa: PLC0415 - as above
 
     return Api(lambda: find_place(chosen, note=_note), _connected)
 
@@ -80,6 +83,7 @@ async def _connected(place: Place) -> Client:
     """Return a client that speaks to a place. Raises StorageUnavailable, ConfigError."""
     from gateway import __version__  # noqa: PLC0415 - as above
     from gateway.cli.api import Client, client_of  # noqa: PLC0415 - as above
+    from gateway.cli.place import Local  # noqa: PLC0415 - as above
 
     headers = {"user-agent": f"penstock/{__version__}"}
     async with AsyncExitStack() as stack:

@@ -6,10 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.admin.database import session_on
-from gateway.admin.erasure import Erased, erase_organization
-from gateway.admin.scope import PLATFORM
-from gateway.cli.connect import control
 from gateway.cli.on_gateway import on_gateway
 from gateway.cli.options import Json, PostgresDsn
 from gateway.cli.output import answer, answer_rows
@@ -17,6 +13,7 @@ from gateway.cli.progress import progress
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from gateway.admin.erasure import Erased
     from gateway.cli.api import Api
 
 app = typer.Typer(help="Organizations, the outermost tenants.", no_args_is_help=True, add_completion=False)
@@ -43,6 +40,20 @@ def list_(api: "Api", *, as_json: Json = False) -> None:
     found.sort(key=itemgetter("name"))
     columns = {"name": "name", "id": "id", "created": "created_at"}
     answer_rows(found, columns, empty="no organizations yet; make one with: penstock org create NAME", as_json=as_json)
+
+
+@app.command()
+@on_gateway
+def rename(
+    api: "Api",
+    organization: Annotated[str, typer.Argument(help="Id or name of the organization.")],
+    name: Annotated[str, typer.Argument(help="What it is called from now on; unique.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Rename an organization. Its keys, limits and usage stay."""
+    now = api.patch("organizations", organization, body={"name": name})
+    answer(now, f"organization {now['id']} is called {now['name']} now", as_json=as_json)
 
 
 @app.command()
@@ -82,9 +93,14 @@ def erase(
         raise InvalidRequest(
             "erasing cannot be undone: say --yes to do it; `penstock org erase --help` tells what goes"
         )
+    from gateway.admin.database import session_on  # noqa: PLC0415 - no other command of these needs a database
+    from gateway.admin.erasure import erase_organization  # noqa: PLC0415 - see above
+    from gateway.admin.scope import PLATFORM  # noqa: PLC0415 - see above
+    from gateway.cli.connect import control  # noqa: PLC0415 - see above
+
     place = control(postgres_dsn)
 
-    async def work() -> Erased:
+    async def work() -> "Erased":
         with progress() as tell:
             async with session_on(place.address) as db:
                 async for erased in erase_organization(db, PLATFORM, organization, with_usage=with_usage):
@@ -95,7 +111,7 @@ def erase(
     answer(erased, _sentence(erased), as_json=as_json)
 
 
-def _sentence(erased: Erased) -> str:
+def _sentence(erased: "Erased") -> str:
     counts = {**erased.removed, **erased.cleared}
     what = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing was left to erase"
     return f"organization {erased.organization_id} is erased: {what}"
