@@ -126,19 +126,7 @@ class Gateway:
             token_of=local.token_of if local else token_of,
         )
         self._export(metrics)
-        control = Control(
-            lambda: resources.pool,
-            _peppers(settings),
-            lambda: self.stages.config,
-            sign_in=SignIn.of(settings, lambda: self.stages.config.sign_in, lambda: resources.pool),
-            proxies=self.stages.proxies,
-            engines_provider=self.router.states,
-        )
-        admin = build_admin_app(control, __version__)
-        describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
-        pages = onboarding(settings, self.stages, self.prices)
-        readiness = Readiness(lambda: self.stages.draining, self._parts)
-        self.surface = Surface(self.stages, readiness, admin, pages, guard_of(settings))
+        self.surface = self._surface()
 
     async def start(self) -> None:
         """Read prices and start what runs beside the requests."""
@@ -177,6 +165,22 @@ class Gateway:
         await self.books.finish()
         await self.router.close()
         await self.authenticator.close()
+
+    def _surface(self) -> Surface:
+        settings, stages, pool = self._settings, self.stages, self._resources.pool
+        control = Control(
+            lambda: pool,
+            _peppers(settings),
+            lambda: stages.config,
+            sign_in=SignIn.of(settings, lambda: stages.config.sign_in, lambda: pool),
+            proxies=stages.proxies,
+            engines_provider=self.router.states,
+        )
+        admin = build_admin_app(control, __version__)
+        describe_data_path(admin.openapi())  # FastAPI keeps the document that it has made
+        pages = onboarding(settings, stages, self.prices)
+        readiness = Readiness(lambda: stages.draining, self._parts)
+        return Surface(stages, readiness, admin, pages, guard_of(settings))
 
     def _configure(self, config: GatewayConfig) -> None:
         self.router.configure(config)

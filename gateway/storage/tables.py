@@ -12,16 +12,18 @@ from gateway.storage.ledger_tables import (
     reaper_state,
     replica,
     replica_checkpoint,
-    rollup_state,
     usage_adjustment,
-    usage_day,
     usage_event,
-    usage_hour,
     usage_open,
+)
+from gateway.storage.reconcile_tables import reconcile_baseline
+from gateway.storage.rollup_tables import (
+    rollup_state,
+    usage_day,
+    usage_hour,
     usage_session,
     usage_total,
 )
-from gateway.storage.reconcile_tables import reconcile_baseline
 from gateway.storage.table_parts import metadata
 from gateway.storage.tenant_tables import (
     admin_credential,
