@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NOW = dt.datetime.now(dt.UTC)
 EVENTS = 5
+NO_WEBHOOKS = {"webhook_event": 0, "webhook": 0, "webhook_budget_change": 0}
 PERSONAL = """
 SELECT string_agg(to_jsonb(r)::text, ' ') FROM (
     SELECT to_jsonb(t) FROM organization t UNION ALL SELECT to_jsonb(t) FROM team t UNION ALL
@@ -72,7 +73,7 @@ async def test_nothing_tells_who_it_was_and_the_sums_stay(postgres_dsn: str) -> 
         await delete_organization(db, PLATFORM, gone.organization)
         erased = await erase(db, gone, batch_rows=2)
         assert erased.removed == {
-            "limit_rule": 2, "membership": 1, "api_key": 1, "app_user": 1, "team": 1
+            "limit_rule": 2, "membership": 1, "api_key": 1, "admin_credential": 0, "app_user": 1, "team": 1, **NO_WEBHOOKS
         }  # fmt: skip
         assert erased.cleared == {
             "usage_event": 2 * EVENTS, "usage_adjustment": EVENTS, "usage_open": EVENTS,
@@ -164,7 +165,8 @@ def test_erasing_wants_a_yes_and_says_what_went(penstock: Penstock) -> None:
     assert "--yes" in refused.err
     told = penstock("org", "erase", tenant.organization, "--yes")
     assert told.out == (
-        f"organization {tenant.organization_id} is erased: 1 membership, 1 api_key, 1 app_user, 1 team, 11 audit_event\n"
+        f"organization {tenant.organization_id} is erased:"
+        " 1 membership, 1 api_key, 1 app_user, 1 team, 11 audit_event\n"
     )
     document = penstock("org", "erase", str(tenant.organization_id), "--yes", "--json").document
     assert document["organization_id"] == str(tenant.organization_id)

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from gateway.admin.database import transaction_on
+from gateway.admin.scope import PLATFORM
+from gateway.admin.webhook_deliveries import ping_webhook
+from gateway.domain.principal import Level
 from gateway.settle.reaper import REPLICAS_KEPT
 from tests.support.engine import EngineProcess
 from tests.support.gateway import GatewayProcess, write_config
@@ -18,10 +22,12 @@ from tests.support.roles import execute, serving_role
 from tests.support.servers import run_blocking
 from tests.support.tenants import make_tenant
 from tests.support.waiting import wait_for
+from tests.support.webhooks import Receiver, make_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from uuid import UUID
 
 REAPED_S_MAX = 30.0
 REFUSED = {
@@ -34,6 +40,9 @@ REFUSED = {
     "make a tenant": "INSERT INTO organization (name) VALUES ('mine')",
     "make a key": "UPDATE api_key SET revoked_at = NULL",
     "raise a limit": "UPDATE limit_rule SET tokens_per_minute = 1000000",
+    "lead webhooks elsewhere": "UPDATE webhook SET url = 'https://elsewhere.example.com/'",
+    "make a webhook": "INSERT INTO webhook (url, events) VALUES ('https://mine.example.com/', '{budget.threshold}')",
+    "choose a secret": "UPDATE webhook_secret SET secret_nonce = secret_nonce",
     "change a price": "UPDATE model_price SET output_pico_usd = 0",
     "read who administers": "SELECT * FROM admin_credential",
     "make a table": "CREATE TABLE mine (id int)",
@@ -106,6 +115,39 @@ async def test_it_may_do_nothing_else(serving_dsn: str, wish: str) -> None:
     async with connected(serving_dsn) as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(REFUSED[wish])
+
+
+def test_it_tells_webhooks_and_disables_them(
+    engine: EngineProcess, postgres_dsn: str, serving_dsn: str, redis_url: str, tmp_path: Path
+) -> None:
+    tenant = make_tenant(postgres_dsn, budget_day_pico_usd=1)
+    tenant.revoke()
+    config = write_config(tmp_path / "penstock.yaml", [engine.url])
+    with (
+        Receiver(answers=[(500, {}), (204, {}), (410, {})]) as receiver,
+        GatewayProcess(config, serving_dsn, redis_url, webhook_private_addresses="127.0.0.1") as gateway,
+    ):
+        webhook = run_blocking(make_webhook(postgres_dsn, receiver.url, tenant.organization_id))
+        tenant.limit(Level.TEAM, budget_day_pico_usd=2)  # a change that is to be looked at
+        assert gateway.http(tenant.key).get("/v1/models").status == 401
+        failing = "SELECT count(*) FROM webhook_health WHERE failures = 1"
+        wait_for(lambda: run_blocking(ask(postgres_dsn, failing)), "it is told, and fails")
+        for count in (2, 3):
+            run_blocking(ping(postgres_dsn, webhook.about.id))
+            wait_for(lambda count=count: len(receiver.received) == count, "it is told again")  # type: ignore[misc]  # bound now
+        disabled = "SELECT disabled_reason FROM webhook"
+        wait_for(lambda: run_blocking(ask(postgres_dsn, disabled)), "it is disabled, being gone")
+        left = "SELECT count(*) FROM webhook_budget_change"
+        wait_for(lambda: run_blocking(ask(postgres_dsn, left)) == 0, "changed budgets are looked at")
+        assert gateway.terminate() == 0
+        troubles = {"duty_failed", "notices_lost"}
+        assert [line for line in gateway.log_lines() if line["event"] in troubles] == [], "no duty lacks a right"
+
+
+async def ping(dsn: str, webhook: UUID) -> None:
+    """Queue a ping, as the owner."""
+    async with transaction_on(dsn) as db:
+        await ping_webhook(db, PLATFORM, str(webhook))
 
 
 async def test_what_it_makes_in_its_own_session_misleads_no_function_of_the_owner(serving_dsn: str) -> None:
