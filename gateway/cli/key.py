@@ -5,8 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.admin.times import parse_lifetime
-from gateway.cli.key_options import Addresses, ChangedName, Expiry, KeyId, changed, listed, rotate, show_key
+from gateway.admin.times import parse_duration, parse_lifetime
+from gateway.cli.key_options import (
+    Addresses,
+    ChangedName,
+    Expiry,
+    Grace,
+    KeyId,
+    changed,
+    listed,
+    show_key,
+    show_rotated,
+)
 from gateway.cli.limit_options import (
     BudgetUsd,
     ConcurrentRequests,
@@ -166,7 +176,16 @@ def update(
     note_unknown(tuple(change.get("models") or ()), api, unchecked=unchecked_model, as_json=as_json)
 
 
-app.command()(rotate)
+@app.command()
+@on_gateway
+def rotate(api: "Api", key: KeyId, *, grace: Grace = None, as_json: Json = False) -> None:
+    """Give a key a new text, and show it: it is not kept and cannot be shown again. The one before counts for a while.
+
+    Its id, limits and usage stay. A key has two texts at most: rotated again meanwhile, the oldest ends at once.
+    """
+    lasts = None if grace is None else parse_duration(grace, "--grace")
+    rotated = api.post("keys", key, "rotate", body={"grace": grace})
+    show_rotated(rotated, graceful=lasts is None or bool(lasts), as_json=as_json)
 
 
 @app.command()

@@ -1,22 +1,27 @@
-"""How keys are changed, rotated and shown on the command line: options, and the command `penstock key rotate`."""
+"""How keys are named, changed and shown on the command line."""
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
-from gateway.admin.times import parse_duration, parse_lifetime
-from gateway.cli.on_gateway import on_gateway
-from gateway.cli.options import Json
+from gateway.admin.times import parse_lifetime
+from gateway.authenticate.key import parse_key
 from gateway.cli.output import cell, emit_json, emit_line
-
-if TYPE_CHECKING:
-    from gateway.cli.api import Api
 
 NONE: Final = "none"
 
-KeyId: TypeAlias = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, in either form.")]
+
+def _public(reference: str) -> str:
+    """Return a whole key's public id: it goes into an address, which servers and proxies write down."""
+    parsed = parse_key(reference)
+    return reference if parsed is None else parsed.public_id
+
+
+KeyId: TypeAlias = Annotated[
+    str, typer.Argument(metavar="ID", callback=_public, help="Id of the key, in either form, or the key itself.")
+]
 Addresses: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -30,7 +35,7 @@ Expiry: TypeAlias = Annotated[
     str | None,
     typer.Option("--expires-in", metavar="30d", help="How long from now it is valid: 30d, 12h; none: for ever."),
 ]
-_Grace = Annotated[
+Grace: TypeAlias = Annotated[
     str | None,
     typer.Option("--grace", metavar="24h", help="How long the text before counts, too: 0s to 30d. Default: 24h."),
 ]
@@ -58,20 +63,14 @@ def changed(
     return given
 
 
-@on_gateway
-def rotate(api: "Api", key: KeyId, *, grace: _Grace = None, as_json: Json = False) -> None:
-    """Give a key a new text, and show it: it is not kept and cannot be shown again. The one before counts for a while.
-
-    Its id, limits and usage stay. A key has two texts at most: rotated again meanwhile, the oldest ends at once.
-    """
-    lasts = None if grace is None else parse_duration(grace, "--grace")
-    rotated = api.post("keys", key, "rotate", body={"grace": grace})
+def show_rotated(rotated: Mapping[str, Any], *, graceful: bool, as_json: bool) -> None:
+    """Write what became of a key: its new text, and how long the one before counts, where it does."""
     if as_json:
         emit_json(rotated)
         return
     emit_line(f"key {rotated['public_id']} of team {rotated['team']} has a new text; it is shown only now:")
     emit_line(rotated["key"])
-    if lasts is None or lasts:
+    if graceful:
         emit_line(f"the text before counts until {cell(rotated, 'previous_expires_at')}")
     if rotated["older_ended"]:
         emit_line("a text from before that has ended now, earlier than was said then")
