@@ -127,6 +127,19 @@ async def test_one_that_redis_has_forgotten_is_summed_up_again(
     await ask(other, caller, None)
 
 
+async def test_it_is_compared_with_the_ledger_as_others_are(
+    replicas: list[Limiter], redis: sync_redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets_module, "PAUSE_S", 0.001)
+    caller = principal(budget(1, period=BudgetPeriod.SESSION))
+    for each in replicas:
+        await spend(each, caller, "ses_1")
+        each.books.amount = PicoUsd(5 * COST)
+    assert sum(await asyncio.gather(*(each.book.resync() for each in replicas))) >= 1
+    (counter,) = counters(redis, caller)
+    assert redis.hmget(counter, "spent", "reserved") == [b"%d" % (5 * COST // 1000), b"0"]
+
+
 async def test_a_counter_is_kept_as_long_as_its_session_goes_on(
     replicas: list[Limiter], redis: sync_redis.Redis
 ) -> None:
