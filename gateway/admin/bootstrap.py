@@ -1,4 +1,5 @@
-"""The demo tenant of `penstock dev`: one organization, team, user and key, and an admin key.
+"""What has to be there first: an admin key of the platform, and the demo tenant of `penstock dev`: one organization,
+team, user and key, and an admin key.
 
 Repeating it is harmless: what is there stays, and keys that still work are kept.
 """
@@ -8,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from gateway.admin.credentials import create_admin_credential, verify_admin_credential
+from gateway.admin.caller import set_actor
+from gateway.admin.credentials import create_admin_credential, platform_credentials, verify_admin_credential
 from gateway.admin.database import transaction_on
 from gateway.admin.keys import NewApiKey, create_key
 from gateway.admin.limit_values import LimitValues
@@ -20,15 +22,20 @@ from gateway.admin.teams import create_team, find_team
 from gateway.admin.users import create_user, find_user
 from gateway.authenticate.key import parse_key
 from gateway.domain.principal import Level
-from gateway.errors import InvalidKey, NotFound
+from gateway.errors import Conflict, InvalidKey, NotFound
 
 if TYPE_CHECKING:
+    import datetime as dt
+
+    from gateway.admin.caller import Caller
+    from gateway.admin.credentials import CreatedCredential
     from gateway.admin.database import Database
     from gateway.authenticate.key import Peppers
 
 DEMO_NAME: Final = "demo"
 DEMO_LIMITS: Final = LimitValues(requests_per_minute=600, tokens_per_minute=2_000_000)
 
+_FIRST_LOCK = 0x70656E5F61646D6E  # "pen_admn" in ASCII
 _ADVISORY_LOCK = 0x70656E5F64656D6F  # "pen_demo" in ASCII: two starts at once make one tenant
 
 
@@ -38,6 +45,25 @@ class DemoKeys:
 
     api_key: str = field(repr=False)
     admin_key: str = field(repr=False)
+
+
+async def create_first_credential(
+    db: Database, caller: Caller, peppers: Peppers, *, name: str, expires_in: dt.timedelta | None, force: bool = False
+) -> CreatedCredential:
+    """Make the admin key that all others are made with; of several at once, one is made.
+
+    Raises Conflict when one of the platform works already, unless it is to be made all the same (`force`).
+    """
+    await db.execute("SELECT pg_advisory_xact_lock($1)", _FIRST_LOCK)
+    await set_actor(db, caller, address="", agent="penstock bootstrap", request_id="")
+    working = len(await platform_credentials(db, PLATFORM))
+    if working and not force:
+        keys = "1 admin key of the platform works" if working == 1 else f"{working} admin keys of the platform work"
+        raise Conflict(
+            f"{keys} already: make more with `penstock admin-key create`, see them with `penstock admin-key list`;"
+            " if all of them are lost, say --force"
+        )
+    return await create_admin_credential(db, PLATFORM, peppers, name=name, expires_in=expires_in)
 
 
 async def ensure_demo_tenant(dsn: str, peppers: Peppers, keep: DemoKeys | None = None) -> DemoKeys:

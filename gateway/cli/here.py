@@ -61,7 +61,7 @@ class _Faults:
 class _InProcess(httpx2.AsyncBaseTransport):
     def __init__(self, app: Any, faults: _Faults) -> None:
         self._faults = faults
-        caller = _caller()
+        caller = local_caller()
 
         async def trusted(scope: Any, receive: Any, send: Any) -> None:
             await app({**scope, CALLER: caller, "client": None}, receive, send)
@@ -75,7 +75,7 @@ class _InProcess(httpx2.AsyncBaseTransport):
         return response
 
 
-def _caller() -> Caller:
+def local_caller() -> Caller:
     """Return who runs this: the account at this machine, which is what the audit log can tell."""
     try:
         import pwd  # noqa: PLC0415 - not on Windows

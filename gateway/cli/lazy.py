@@ -62,6 +62,7 @@ COMMANDS: Final = {
     ),
     "opencode": LazyCommand("What OpenCode needs for a gateway.", "gateway.cli.opencode:app", _RUN),
     "migrate": LazyCommand("Bring the database to this release.", "gateway.cli.migrate:migrate", _RUN),
+    "bootstrap": LazyCommand("Make the first admin key.", "gateway.cli.bootstrap:bootstrap", _RUN),
     "check-config": LazyCommand(
         "Say what is wrong with a penstock.yaml.", "gateway.cli.check_config:check_config", _RUN
     ),

@@ -83,7 +83,7 @@ def test_exceptions_are_few_and_needed() -> None:
             SELECT FROM membership WHERE membership.organization_id = app_user.organization_id)
         """,
         "UPDATE team SET name = $3 WHERE organization_id = $1 AND id = $2",
-        "DELETE FROM team USING app_user AS u WHERE u.organization_id = $1 AND team.organization_id = u.organization_id",
+        "DELETE FROM team USING app_user u WHERE u.organization_id = $1 AND team.organization_id = u.organization_id",
         "INSERT INTO team (organization_id, name) VALUES ($2, $1) RETURNING id",
         "INSERT INTO team (organization_id, name) SELECT organization_id, $2 FROM app_user WHERE organization_id = $1",
         "INSERT INTO organization (name) VALUES ($1)",

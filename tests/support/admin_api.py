@@ -18,9 +18,10 @@ from gateway.admin.scope import PLATFORM
 from gateway.authenticate.key import Peppers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from gateway.domain.config import GatewayConfig
+    from gateway.domain.engines import EngineState
 
 PEPPERS = Peppers({})
 
@@ -57,13 +58,17 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(dsn: str, config: GatewayConfig | None = None) -> AsyncIterator[Api]:
-    """Serve the API on this database, beside this configuration, to a caller with an admin key."""
+async def serving(
+    dsn: str, config: GatewayConfig | None = None, engines: Sequence[EngineState] | None = None
+) -> AsyncIterator[Api]:
+    """Serve the API on this database, beside this configuration and these engines, to a caller with an admin key."""
     config_provider = None if config is None else lambda: config
     async with transaction_on(dsn) as db:
         admin_key = (await create_admin_credential(db, PLATFORM, PEPPERS)).key
     async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
-        transport = httpx2.ASGITransport(build_admin_app(Control(lambda: pool, PEPPERS, config_provider), __version__))
+        provider = None if engines is None else lambda: engines
+        control = Control(lambda: pool, PEPPERS, config_provider, engines_provider=provider)
+        transport = httpx2.ASGITransport(build_admin_app(control, __version__))
         headers = {"authorization": f"Bearer {admin_key}"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
             yield Api(client, admin_key)
