@@ -24,6 +24,7 @@ from gateway.admin.routes import (
     pools,
     prices,
     sign_in,
+    sign_out,
     teams,
     usage,
     users,
@@ -68,7 +69,7 @@ def build_admin_app(control: Control, version: str) -> FastAPI:
     for resource in (*tenants, prices, pools, usage, audit, webhooks, apply):
         api.include_router(resource.router)
     app.include_router(api)
-    for outside in (sign_in.router, sign_in.own_router):
+    for outside in (sign_in.router, sign_out.router):
         app.include_router(outside, responses=_ERRORS)
     _describe_errors(app)
     return app

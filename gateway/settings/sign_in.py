@@ -96,13 +96,13 @@ def _role(value: object) -> object:
 TenantName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class _Part(BaseModel):
+class _BaseEntry(BaseModel):
     """As all mappings in the file are: unknown keys are errors, and no message shows a value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
-class GrantEntry(_Part):
+class GrantEntry(_BaseEntry):
     """What one group makes of its people. `team` is a name or a list of them."""
 
     role: Annotated[GroupRole, BeforeValidator(_role)] = GroupRole.MEMBER
@@ -110,7 +110,7 @@ class GrantEntry(_Part):
     team: Annotated[tuple[TenantName, ...], Field(max_length=TEAMS_OF_GROUP_MAX), BeforeValidator(_one_or_many)] = ()
 
 
-class SignInEntry(_Part):
+class SignInEntry(_BaseEntry):
     """The section `sign_in:`."""
 
     organization: TenantName | None = None

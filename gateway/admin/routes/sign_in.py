@@ -1,4 +1,4 @@
-"""Signing in over HTTP: what a login needs to know, an ID token for a session, and the end of one.
+"""Signing in over HTTP: what a login needs to know, and an ID token for a session.
 
 Outside /admin/v1, since who comes here is nobody yet.
 """
@@ -10,13 +10,12 @@ from pydantic import BaseModel, Field
 
 from gateway import __version__
 from gateway.admin.rendering import request_id_of
-from gateway.admin.routes.call import AdminDep, AdminRoute
 from gateway.admin.routes.context import Control, Wanted
 from gateway.admin.sign_in.pass_through import PassThrough
 from gateway.admin.sign_in.people import From
 from gateway.admin.sign_in.refusals import ProviderUnavailable
 from gateway.admin.sign_in.service import SignIn
-from gateway.admin.sign_in.sessions import Session, end_session
+from gateway.admin.sign_in.sessions import Session
 from gateway.admin.sign_in.tokens import TOKEN_CHARS_MAX
 from gateway.errors import NotFound
 
@@ -24,7 +23,6 @@ PREFIX = "/auth"
 NONCE_CHARS_MAX = 200
 
 router = APIRouter(prefix=PREFIX, tags=["sign-in"])
-own_router = APIRouter(prefix=PREFIX, tags=["sign-in"], route_class=AdminRoute)
 
 
 class Provider(BaseModel):
@@ -53,12 +51,6 @@ class Exchange(Wanted):
 
     id_token: Annotated[str, Field(min_length=1, max_length=TOKEN_CHARS_MAX)]
     nonce: Annotated[str, Field(min_length=1, max_length=NONCE_CHARS_MAX)] | None = None
-
-
-class SignedOut(BaseModel):
-    """Whether a session has ended: false for an admin key, which an administrator revokes."""
-
-    ended: bool
 
 
 def _sign_in(request: Request) -> SignIn:
@@ -118,13 +110,6 @@ async def token(request: Request, sign_in: SignInDep) -> Response:
 async def device(sign_in: SignInDep) -> Response:
     """Ask the identity provider for a device code, where the gateway alone has the client's secret."""
     return _passed(*await _secret_holder(sign_in).device())
-
-
-@own_router.post("/logout", operation_id="sign_out")
-async def logout(admin: AdminDep) -> SignedOut:
-    """End the session that is shown. Harmless for admin keys, which stay."""
-    credential = admin.caller.credential
-    return SignedOut(ended=credential is not None and await end_session(admin.db, credential))
 
 
 def _secret_holder(sign_in: SignIn) -> PassThrough:
