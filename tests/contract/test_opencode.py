@@ -123,7 +123,7 @@ def test_a_refusal_is_shown_and_not_repeated(stack: Stack, tmp_path: Path, case:
         tenant.revoke()
     refused_before = len(refusals(stack))
     run = work(stack, tenant, tmp_path, model="qwen-coder" if case == "revoked key" else "hidden")
-    expected = "API key is" if case == "revoked key" else "may not use the model 'hidden'"
+    expected = "API key was revoked" if case == "revoked key" else "may not use the model 'hidden'"
     assert run.code != 0
     assert any(expected in message for message in run.errors), run
     assert run.tools == []
