@@ -160,7 +160,7 @@ class Authenticator:
             raise self._refusal(found, address)
         if self._expired(found):  # by the clock of this machine, which is ahead of Postgres'
             self._results.labels(Reason.EXPIRED).inc()
-            raise EndedKey(Reason.EXPIRED, found.expires_at_s)
+            raise EndedKey.because(Reason.EXPIRED, found.expires_at_s)
         self._results.labels("miss").inc()
         return found
 
@@ -201,7 +201,7 @@ class Authenticator:
             return InvalidKey(_INVALID)
         self._results.labels(ended.reason).inc()
         self._revoked_uses.used(ended, address)
-        return EndedKey(ended.reason, ended.at_s)
+        return EndedKey.because(ended.reason, ended.at_s)
 
     async def _look_up(self, mark: bytes, parsed: ParsedKey, address: str) -> Principal | Ended | None:
         """Ask Postgres within the deadline; requests that miss the same key share one question."""

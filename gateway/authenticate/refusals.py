@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Self, TypeAlias
 from uuid import UUID
 
 import structlog
@@ -59,12 +59,17 @@ _MESSAGES = {
 class EndedKey(InvalidKey):
     """A key that counts no longer, shown by somebody who holds its secret."""
 
-    def __init__(self, reason: Reason, at_s: float | None) -> None:
+    reason = Reason.REVOKED
+
+    @classmethod
+    def because(cls, reason: Reason, at_s: float | None) -> Self:
+        """Return what is told of a key that has ended for this reason at this Unix time, None: nobody knows when."""
         moment = "" if at_s is None else f" on {datetime.fromtimestamp(at_s, UTC):%Y-%m-%d at %H:%M} UTC"
         if reason is Reason.REPLACED:
             moment = moment.replace(" on ", " since ", 1)
-        super().__init__(_MESSAGES[reason].format(moment=moment))
-        self.reason = reason
+        error = cls(_MESSAGES[reason].format(moment=moment))
+        error.reason = reason
+        return error
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ async def tenant(db: Database, name: str) -> Tenant:
         Subject(Level.USER, user.name),
         Subject(Level.KEY, key.about.public_id),
     ):
-        await set_limit(db, scope, subject, LimitValues(requests_per_minute=5))
+        await set_limit(db, PLATFORM, subject, LimitValues(requests_per_minute=5))
     return Tenant(scope, team, user, key.about)
 
 
