@@ -11,6 +11,8 @@ from fastapi import APIRouter, FastAPI
 
 from gateway.admin import rendering
 from gateway.admin.bounds import Bounds
+from gateway.admin.examples import add_examples
+from gateway.admin.idempotency import KEY_CHARS_MAX
 from gateway.admin.rendering import PROBLEM
 from gateway.admin.routes import (
     admin_keys,
@@ -49,6 +51,22 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     )
 }
 
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of what is to be changed: 412 when it is no longer that.",
+    "schema": {"type": "string"},
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Sent again with the same key within a day, it is answered as the first time, and done once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX},
+}
+_HEADERS = {"patch": (_IF_MATCH,), "delete": (_IF_MATCH,), "post": (_IDEMPOTENCY_KEY,)}
+
 
 def build_admin_app(control: Control, version: str) -> FastAPI:
     """Return the application. It opens nothing: Postgres is asked for at every request.
@@ -71,12 +89,12 @@ def build_admin_app(control: Control, version: str) -> FastAPI:
     app.include_router(api)
     for outside in (sign_in.router, sign_out.router):
         app.include_router(outside, responses=_ERRORS)
-    _describe_errors(app)
+    _describe(app)
     return app
 
 
-def _describe_errors(app: FastAPI) -> None:
-    """Let the document tell of errors what is so: the framework's own 422 answers are 400s here."""
+def _describe(app: FastAPI) -> None:
+    """Let the document tell what is so: examples, headers, and that the framework's own 422 answers are 400s here."""
     document = app.openapi()
     for path in document["paths"].values():
         for method, operation in path.items():
@@ -86,3 +104,9 @@ def _describe_errors(app: FastAPI) -> None:
     for schema in ("HTTPValidationError", "ValidationError"):
         schemas.pop(schema, None)
     schemas["Problem"] = Problem.model_json_schema()
+    add_examples(document)
+    for path in document["paths"].values():
+        for method, operation in path.items():
+            # The framework makes a summary of a function's name: the first sentence says more.
+            operation["summary"] = operation["description"].partition("\n")[0].partition(". ")[0].rstrip(".:")
+            operation.setdefault("parameters", []).extend(_HEADERS.get(method, ()))
