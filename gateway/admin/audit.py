@@ -103,7 +103,11 @@ def _subject(reference: str | None) -> str | None:
 
 
 def _event(row: asyncpg.Record) -> AuditEvent:
-    before, after = (None if row[name] is None else msgspec.json.decode(row[name]) for name in ("before", "after"))
-    differing = (name for name in (after or {}) if before is not None and before.get(name) != after[name])
-    fields = dict(row) | {"actor": msgspec.json.decode(row["actor"]), "before": before, "after": after}
-    return AuditEvent(**fields, changed=tuple(sorted(differing)))
+    before, after = _row(row["before"]), _row(row["after"])
+    changed = [] if before is None or after is None else [name for name in after if before.get(name) != after[name]]
+    fields = dict(row) | {"actor": _row(row["actor"]), "before": before, "after": after}
+    return AuditEvent(**fields, changed=tuple(sorted(changed)))
+
+
+def _row(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else msgspec.json.decode(text, type=dict[str, Any])
