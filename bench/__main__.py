@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench.compare import print_comparison
+from bench.control_plane import CONTROL_PLANE, control_plane_options, measure_control_plane
 from bench.errors import BenchError
 from bench.machine import busy_caveat, machine_facts
 from bench.nginx import HOW_TO_INSTALL, find_nginx
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str]) -> int:
         if arguments[:1] == [REPORTS]:
             with stop_signals():
                 return measure_reports(console, report_options(arguments[1:]))
+        if arguments[:1] == [CONTROL_PLANE]:
+            with stop_signals():
+                return measure_control_plane(console, control_plane_options(arguments[1:]))
         options = measure_options(arguments)
         with stop_signals():
             return _measure(console, options)

@@ -25,7 +25,7 @@ def measure_options(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m bench",
         description="Measure the gateway on one core.",
         epilog="python -m bench compare A.json B.json shows what has changed between two stored measurements;"
-        " python -m bench reports measures usage reports.",
+        " python -m bench reports measures usage reports, python -m bench control-plane the control plane.",
     )
     parser.add_argument("--scenario", action="append", default=[], help=f"run only this one; may be repeated: {names}")
     parser.add_argument("--quick", action="store_true", help="one short run of each: a smoke test, not a measurement")

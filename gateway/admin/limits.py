@@ -44,14 +44,11 @@ _SELECT = f"""
     WHERE ($1::uuid IS NULL OR rule.organization_id = $1)
         AND ($2::uuid[] IS NULL OR rule.level = 'organization'
             OR (rule.level = 'team' AND rule.subject_id = ANY ($3))
-            OR (rule.level = 'user' AND (rule.subject_id = $4 OR EXISTS (
-                SELECT FROM membership
-                WHERE membership.organization_id = rule.organization_id AND membership.user_id = rule.subject_id
-                    AND membership.team_id = ANY ($2))))
-            OR (rule.level = 'key' AND EXISTS (
-                SELECT FROM api_key
-                WHERE api_key.organization_id = rule.organization_id AND api_key.id = rule.subject_id
-                    AND (api_key.team_id = ANY ($2) OR api_key.user_id = $4))))
+            OR (rule.level = 'user' AND (rule.subject_id = $4 OR rule.subject_id IN (
+                SELECT user_id FROM membership WHERE organization_id = $1 AND team_id = ANY ($2))))
+            OR (rule.level = 'key' AND rule.subject_id IN (
+                SELECT api_key.id FROM api_key
+                WHERE api_key.organization_id = $1 AND (api_key.team_id = ANY ($2) OR api_key.user_id = $4))))
 """  # noqa: S608 - the columns are names of this package
 _LOCK = "FOR UPDATE OF rule"
 

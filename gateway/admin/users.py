@@ -38,10 +38,8 @@ _SELECT = """
     FROM app_user JOIN organization ON organization.id = app_user.organization_id
     WHERE app_user.deleted_at IS NULL AND organization.deleted_at IS NULL
       AND ($1::uuid IS NULL OR app_user.organization_id = $1)
-      AND ($3::uuid[] IS NULL OR app_user.id = $4 OR EXISTS (
-            SELECT FROM membership
-            WHERE membership.organization_id = app_user.organization_id AND membership.user_id = app_user.id
-                AND membership.team_id = ANY ($3)))
+      AND ($3::uuid[] IS NULL OR app_user.id = $4 OR app_user.id IN (
+            SELECT user_id FROM membership WHERE organization_id = $1 AND team_id = ANY ($3)))
 """
 _LOCK = "FOR UPDATE OF app_user"
 
