@@ -69,8 +69,7 @@ async def apply_members(
         with at(*place, "members", name):
             if name not in members:
                 owner = str(team.organization_id)
-                person = await find_user(run.db, run.scope.within(team.organization_id), name, organization=owner)
-                await add_member(run.db, run.scope, team=str(team.id), user=str(person.id), role=role)
+                await add_member(run.db, run.scope, team=str(team.id), user=name, organization=owner, role=role)
                 run.created("membership", path, {"role": role})
             elif members[name].role is not role:
                 before = members[name].role

@@ -32,7 +32,8 @@ def config(tmp_path: Path) -> Path:
 
 def assert_refused(command: Penstock, arguments: tuple[str, ...], message: str) -> None:
     ended = command(*arguments)
-    assert (ended.code, ended.out, ended.err) == (2, "", f"error: {message}\n")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert ended.err.startswith(f"error: {message} [postgresql://")
 
 
 def test_names_are_held_against_the_file_that_the_environment_names(penstock: Penstock, config: Path) -> None:
@@ -68,11 +69,11 @@ async def test_a_replica_holds_names_against_its_own_configuration(postgres_dsn:
         await api.post("teams", name="core", organization="acme")
         limit = {"level": "organization", "subject": "acme", "tokens_per_minute": 5}
         status, error = await api.refused("POST", "limits", json=limit | {"model": "default"})
-        assert (status, error["param"], error["message"]) == (400, "model", ALIAS)
+        assert (status, error["param"], error["detail"]) == (400, "model", ALIAS)
         for field, value in (("models", ["sim", "smi"]), ("limits_model", "smi")):
             key = {"team": "core", "tokens_per_minute": 5, field: value}
             status, error = await api.refused("POST", "keys", json=key)
             assert (status, error["param"]) == (400, field)
-            assert error["message"] == f'{UNKNOWN}"unchecked_model": true takes it all the same'
+            assert error["detail"] == f'{UNKNOWN}"unchecked_model": true takes it all the same'
             await api.post("keys", **key, unchecked_model=True)
         assert (await api.post("limits", **limit, model="sim"))["model"] == "sim"

@@ -43,13 +43,13 @@ class Penstock:
         own = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "NO_COLOR": "1"}
         return inherited | own | {"XDG_CONFIG_HOME": str(self.folder / "config")} | self.variables
 
-    def __call__(self, *arguments: str) -> Outcome:
+    def __call__(self, *arguments: str, stdin: str = "") -> Outcome:
         """Run the command to its end."""
         done = subprocess.run(
             [sys.executable, "-m", "gateway", *arguments],
             cwd=self.folder,
             env=self.environment,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             timeout=COMMAND_S_MAX,
             check=False,

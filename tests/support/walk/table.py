@@ -17,6 +17,7 @@ POOL: Final = "local"
 PLAIN: Final = frozenset(
     {"limit", "after", "before", "name", "role", "level", "model", "status", "active", "spending", "past", "since"}
     | {"until", "by", "bucket", "order", "format", "engine", "session", "kind", "action", "actor"}
+    | {"dry_run", "prune", "create_keys", "unchecked_models"}
 )
 """Query parameters that name nothing of a tenant, or, as a part of a name does, only narrow what is in reach anyway."""
 
@@ -48,11 +49,17 @@ _USER_PATH = {"path.user": "user", **_IN_ORGANIZATION}
 _MEMBER_PATH = {"path.team": "team", "path.user": "user", **_IN_ORGANIZATION}
 _LIMIT_LEVELS = {"organization": _PLATFORM, "team": _ORGANIZATION, "user": _ORGANIZATION, "key": _TEAM}
 _RATE = {"requests_per_minute": 5}
+_DECLARED_PRICE = {"model": "new", "input": "1", "output": "2"}
 _PRICE = {"model": "new", "input": "1", "output": "2", "unchecked_model": True}
 
 OPERATIONS: Final[dict[str, tuple[Operation, ...]]] = {
     "get_me": (Operation(),),
     "list_organizations": (Operation(),),
+    # What a document names is tried in tests/integration/test_apply.py.
+    "apply": (
+        Operation({}, {"organizations": {"new": None}}, statuses=_PLATFORM),
+        Operation({}, {"prices": [_DECLARED_PRICE]}, query={"unchecked_models": "true"}, statuses=_PLATFORM),
+    ),
     "create_organization": (Operation(body={"name": "new"}, statuses=(201, 403, 403, 403)),),
     "get_organization": (Operation({"path.organization": "organization"}),),
     "update_organization": (Operation({"path.organization": "organization"}, {"name": "new"}, statuses=_PLATFORM),),
@@ -159,6 +166,11 @@ OPERATIONS: Final[dict[str, tuple[Operation, ...]]] = {
             {"query.team": "team", "query.user": "user", "query.key": "key", **_IN_ORGANIZATION},
             query={"by": "user", "since": "7d"},
         ),
+    ),
+    "list_statements": (Operation(_IN_ORGANIZATION, statuses=_ORGANIZATION),),
+    "show_statement": (Operation(_IN_ORGANIZATION, path={"month": "2026-01"}, statuses=_ORGANIZATION),),
+    "close_statement": (
+        Operation({"body.organization": "organization"}, {"month": "2026-01"}, statuses=(201, 403, 403, 403)),
     ),
     "list_audit_events": (
         Operation(_IN_ORGANIZATION, statuses=_ORGANIZATION),
