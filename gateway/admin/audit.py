@@ -26,9 +26,9 @@ class AuditEvent:
     """One change. `organization_id` None: of the whole platform. `subject_id` is the id of what was changed.
 
     `actor` has `kind` (`admin_key`, `user`, `local`: a command with access to Postgres, `database`: SQL by hand or
-    the gateway itself), `id`, `name`, `credential` (public id of the admin key), `address`, `agent` and `request_id`, as
-    far as there are any. `before` is null where the thing was made, `after` where its row was removed; of a change, both
-    hold the whole row, and `changed` names the fields that differ.
+    the gateway itself), `id`, `name`, `credential` (public id of the admin key), `address`, `agent` and `request_id`,
+    as far as there are any. `before` is null where the thing was made, `after` where its row was removed; of a change,
+    both hold the whole row, and `changed` names the fields that differ.
     """
 
     id: int
