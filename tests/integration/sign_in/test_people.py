@@ -57,9 +57,10 @@ async def test_what_an_administrator_has_set_stays(postgres_dsn: str, oidc: Oidc
                 " SELECT app_user.organization_id, team.id, app_user.id, 'team_admin', 'manual' FROM app_user, team"
                 " WHERE team.name = 'data'"
             )
-        again = await api.session(oidc.signed("alice-2", **ALICE | {"groups": ["both"]}))
-        assert again["role"] == "organization_admin"
-        assert (await api.memberships())["alice", "data"] == ("team_admin", "manual")
+        for groups in (["both"], ["ml"]):
+            token = oidc.signed("alice-2", **ALICE | {"groups": groups, "email": f"{groups[0]}@acme.example"})
+            assert (await api.session(token))["role"] == "organization_admin"
+            assert (await api.memberships())["alice", "data"] == ("team_admin", "manual")
 
 
 async def test_many_first_sign_ins_at_once_make_one_user(postgres_dsn: str, oidc: OidcServer) -> None:

@@ -77,6 +77,7 @@ def untrue(oidc: OidcServer) -> dict[str, str]:
 
     return {
         "another audience": signed(aud="somebody-else"),
+        "another audience, got by this client": signed(aud="somebody-else", azp=CLIENT),
         "no audience": signed(aud=None),
         "another issuer": signed(iss="https://evil.example"),
         "the issuer with a slash": signed(iss=f"{oidc.issuer}/"),
