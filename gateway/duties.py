@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
+from gateway.admin import statement_sums
 from gateway.authenticate.key import Peppers
 from gateway.notify.duties import webhook_duties
 from gateway.observe.duties import DutyMetrics
@@ -44,6 +46,7 @@ def leadership(
         Duty("partitions", PARTITIONS_EVERY_S, PARTITIONS_S_MAX, _make_partitions),
         *_rollups_and_retention(settings, resources.pool),
         _reconciliation(settings, resources, config),
+        _statements(settings, resources.pool),
         Duty("reaper", min(patience_s / _REAPER_LOOKS, REAPER_EVERY_S_MAX), REAPER_S_MAX, reaper.run),
         *webhook_duties(
             resources.pool,
@@ -82,6 +85,15 @@ def _reconciliation(settings: Settings, resources: Resources, config: Callable[[
     metrics = ReconciliationMetrics(resources.metrics.registry)
     reconciler = Reconciler(settings.require_postgres_direct_dsn(), config, metrics, every_s=every_s)
     return Duty("reconciliation", every_s, RECONCILE_S_MAX, reconciler.run)
+
+
+def _statements(settings: Settings, pool: Pool) -> Duty:
+    after = dt.timedelta(hours=settings.statement_close_after_h)
+
+    async def close(_term: Term) -> None:
+        await statement_sums.close_due(pool, after=after)
+
+    return Duty("statements", statement_sums.CLOSE_DUE_EVERY_S, statement_sums.CLOSE_DUE_S_MAX, close)
 
 
 async def _make_partitions(term: Term) -> None:

@@ -27,6 +27,7 @@ from gateway.admin.routes import (
     prices,
     sign_in,
     sign_out,
+    statements,
     teams,
     usage,
     users,
@@ -84,7 +85,7 @@ def build_admin_app(control: Control, version: str) -> FastAPI:
     app.add_middleware(Bounds)
     api = APIRouter(prefix=PREFIX, responses=_ERRORS)
     tenants = (me, organizations, teams, members, users, admin_keys, keys, limits)
-    for resource in (*tenants, prices, pools, usage, audit, webhooks, apply):
+    for resource in (*tenants, prices, pools, usage, statements, audit, webhooks, apply):
         api.include_router(resource.router)
     app.include_router(api)
     for outside in (sign_in.router, sign_out.router):

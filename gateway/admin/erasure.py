@@ -83,6 +83,8 @@ async def erase_organization(
     if with_usage:
         async for _ in _clear_batches(db, erased, "usage_total", _delete("usage_total"), batch_rows):
             yield erased
+    await _clear_statements(db, erased)
+    yield erased
     async for _ in _clear_audit(db, erased, batch_rows):
         yield erased
 
@@ -171,6 +173,26 @@ async def _clear_batches(
             count = await db.fetchval(statement, erased.organization_id, batch_rows)
         erased.cleared[table] = erased.cleared.get(table, 0) + count
         yield
+
+
+async def _clear_statements(db: Database, erased: Erased) -> None:
+    """Take the names out of the organization's statements; with its usage, the statements altogether.
+
+    After the ledger's sums: a statement that was closed meanwhile goes, too.
+    """
+    says_who = {"statement_line": ("team_name", "team_id"), "statement": ("organization_name", "organization_id")}
+    async with db.transaction():
+        for table, (name, identifier) in says_who.items():
+            await db.execute("SELECT set_config('penstock.erasing', $1, true)", table)
+            # unscoped: tables are of this module; the organization is $1
+            statement = f"DELETE FROM {table} WHERE organization_id = $1"  # noqa: S608 - names of this module alone
+            if not erased.with_usage:
+                # unscoped: as in the line above
+                statement = f"""
+                    UPDATE {table} SET {name} = 'erased ' || {identifier}
+                     WHERE organization_id = $1 AND {name} <> 'erased ' || {identifier}
+                """  # noqa: S608 - as above
+            erased.cleared[table] = _rows(await db.execute(statement, erased.organization_id))
 
 
 async def _clear_audit(db: Database, erased: Erased, batch_rows: int) -> AsyncIterator[None]:

@@ -78,6 +78,7 @@ COMMANDS: Final = {
     "apply": LazyCommand("Tenants and prices as a file declares them.", "gateway.cli.apply:apply", _TENANTS),
     "pool": LazyCommand("Pools of engines, to be read.", "gateway.cli.pool:app", _TENANTS),
     "usage": LazyCommand("What was used, and what it cost.", "gateway.cli.usage:usage", _TENANTS),
+    "statement": LazyCommand("What a month came to, for ever.", "gateway.cli.statement:app", _TENANTS),
     "ledger": LazyCommand("Correct, check and export the ledger.", "gateway.cli.ledger:app", _TENANTS),
     "audit": LazyCommand("Who changed what.", "gateway.cli.audit:app", _TENANTS),
     "admin-key": LazyCommand("Keys of the control-plane API.", "gateway.cli.admin_key:app", _TENANTS),

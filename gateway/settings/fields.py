@@ -169,6 +169,13 @@ class FileSettings(AccessSettings, OidcSettings, ProxySettings, PublicSettings, 
         ge=0,
         le=36_500,
     )
+    statement_close_after_h: int = _count(
+        24,
+        "hours",
+        "How long after the end of a month (UTC) the leader closes its statements; what comes later is in the next.",
+        ge=1,
+        le=480,
+    )
     reconcile_interval_s: float = _seconds(
         3600,
         "How often the leader holds the ledger against rollups, replicas and engines; see `penstock ledger verify`.",

@@ -24,6 +24,7 @@ from gateway.storage.rollup_tables import (
     usage_session,
     usage_total,
 )
+from gateway.storage.statement_tables import statement, statement_line, statement_state
 from gateway.storage.table_parts import metadata
 from gateway.storage.tenant_tables import (
     admin_credential,
@@ -60,6 +61,9 @@ __all__ = [
     "replica",
     "replica_checkpoint",
     "rollup_state",
+    "statement",
+    "statement_line",
+    "statement_state",
     "team",
     "usage_adjustment",
     "usage_day",

@@ -78,7 +78,7 @@ async def test_nothing_tells_who_it_was_and_the_sums_stay(postgres_dsn: str) -> 
         assert erased.cleared.pop("audit_event") > 0
         assert erased.cleared == {
             "usage_event": 2 * EVENTS, "usage_adjustment": EVENTS, "usage_open": EVENTS,
-            "usage_hour": 1, "usage_day": 1, "usage_session": 2
+            "usage_hour": 1, "usage_day": 1, "usage_session": 2, "statement": 0, "statement_line": 0
         }  # fmt: skip
         assert await differing(db) == EXACT
         await db.execute("SELECT penstock_roll_up(1000)")

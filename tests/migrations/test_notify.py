@@ -69,7 +69,9 @@ CHANGES = {
 PAYLOADS = {"api_key": "key key-1", "model_price": "prices"}
 NOT_REMEMBERED = {"admin_credential", "replica", "replica_checkpoint", "alembic_version"} | {
     "usage_event", "usage_open", "usage_adjustment", "usage_hour", "usage_day", "usage_session", "usage_total",
-    "rollup_state", "reaper_state", "reconcile_baseline"
+    "rollup_state", "reaper_state", "reconcile_baseline", "audit_event", "idempotency_record", "statement",
+    "statement_line", "statement_state", "webhook", "webhook_secret", "webhook_event", "webhook_delivery",
+    "webhook_health", "webhook_watch", "webhook_budget_change"
 }  # fmt: skip
 TRIGGERED = """
 SELECT relname, EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pg_class.oid AND tgname = 'penstock_notify')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -9,6 +11,7 @@ import pytest
 
 from gateway.admin.database import transaction_on
 from gateway.admin.scope import PLATFORM
+from gateway.admin.statement_sums import close_due
 from gateway.admin.webhook_deliveries import ping_webhook
 from gateway.domain.principal import Level
 from gateway.settle.reaper import REPLICAS_KEPT
@@ -19,6 +22,7 @@ from tests.support.openings import Replica
 from tests.support.postgres import ask, connected
 from tests.support.records import close_record
 from tests.support.roles import execute, serving_role
+from tests.support.rollups import Owner
 from tests.support.servers import run_blocking
 from tests.support.tenants import make_tenant
 from tests.support.waiting import wait_for
@@ -36,6 +40,8 @@ REFUSED = {
     "remove an opening": "DELETE FROM usage_open",
     "change a correction": "UPDATE usage_adjustment SET cost_pico_usd = 0",
     "remove a correction": "DELETE FROM usage_adjustment",
+    "change a statement": "UPDATE statement_line SET cost_pico_usd = 0",
+    "remove a statement": "DELETE FROM statement",
     "change a sum": "UPDATE usage_day SET cost_pico_usd = 0",
     "make a tenant": "INSERT INTO organization (name) VALUES ('mine')",
     "make a key": "UPDATE api_key SET revoked_at = NULL",
@@ -108,6 +114,16 @@ def test_it_closes_for_replicas_that_are_gone_and_is_corrected_by_them(
     run_blocking(gone.close(close_record(opened)))
     assert run_blocking(ask(postgres_dsn, "SELECT count(*) FROM usage_adjustment")) == 1
     assert run_blocking(ask(postgres_dsn, "SELECT count(*) FROM replica_checkpoint")) == 0, "nothing was in flight"
+
+
+async def test_it_closes_months(postgres_dsn: str, serving_dsn: str) -> None:
+    tenant = await asyncio.to_thread(make_tenant, postgres_dsn)
+    now = dt.datetime.now(dt.UTC)
+    async with connected(postgres_dsn) as owner:
+        await Owner(tenant.organization_id, tenant.team_id).event(owner, now)
+    async with asyncpg.create_pool(serving_dsn, min_size=1, max_size=1) as pool:
+        assert await close_due(pool, after=dt.timedelta(hours=1), now=now + dt.timedelta(days=32)) == 1
+    assert await ask(postgres_dsn, "SELECT count(*) FROM statement_line") == 1
 
 
 @pytest.mark.parametrize("wish", REFUSED)
