@@ -77,15 +77,7 @@ def by_device(
     provider: Provider, connection: Connection, tell: Callable[[str], None], wait: Callable[[float], None] = time.sleep
 ) -> Proof:
     """Log in with a code that is typed in any browser. Raises GatewayError when it was refused or has lapsed."""
-    assert provider.device_authorization_endpoint is not None, "asked before"
-    asked = {"client_id": provider.client_id, "scope": provider.scopes}
-    status, begun = connection.form(provider.device_authorization_endpoint, asked)
-    if status != 200:
-        raise _refused(begun)
-    try:
-        device = msgspec.convert(begun, _Device)
-    except msgspec.ValidationError:
-        raise GatewayError("the identity provider's answer is no device code") from None
+    device = _begun(provider, connection)
     tell(f"To log in, open {printable(device.verification_uri)} and enter the code {printable(device.user_code)}")
     if device.verification_uri_complete:
         tell(f"or open {printable(device.verification_uri_complete)}")
@@ -111,6 +103,20 @@ def by_device(
         elif error != "authorization_pending":
             raise _refused(answer)
     raise GatewayError("nobody has entered the code in time; log in again")
+
+
+def _begun(provider: Provider, connection: Connection) -> _Device:
+    assert provider.device_authorization_endpoint is not None, "asked before"
+    asked = {"client_id": provider.client_id, "scope": provider.scopes}
+    status, begun = connection.form(provider.device_authorization_endpoint, asked)
+    if status != 200:
+        raise _refused(begun)
+    if isinstance(begun, dict) and "verification_uri" not in begun:
+        begun["verification_uri"] = begun.get("verification_url")  # as Google called it before there was an RFC
+    try:
+        return msgspec.convert(begun, _Device)
+    except msgspec.ValidationError:
+        raise GatewayError("the identity provider's answer is no device code") from None
 
 
 def by_browser(provider: Provider, connection: Connection, tell: Callable[[str], None], port: int) -> Proof:

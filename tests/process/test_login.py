@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -20,7 +21,7 @@ from gateway.admin.teams import create_team
 from tests.support.command import Outcome, Penstock
 from tests.support.gateway import GatewayProcess
 from tests.support.login import logged_in_as
-from tests.support.oidc import CLIENT, SECRET, SECRET_CLIENT, OidcServer
+from tests.support.oidc import CLIENT, SECRET, SECRET_CLIENT, OidcServer, Person
 from tests.support.servers import run_blocking
 from tests.support.stack import Stack, running_stack
 from tests.support.tenants import NO_PEPPERS
@@ -265,3 +266,24 @@ def test_a_gateway_that_is_not_there_is_told(penstock: Penstock) -> None:
     outcome = penstock("login", "http://127.0.0.1:9")
     assert (outcome.code, outcome.out) == (1, "")
     assert "cannot reach 127.0.0.1:9" in outcome.err
+
+
+def filled_in(line: str, known: dict[str, str]) -> str:
+    """Return a line with what is known in place of the names in capitals."""
+    return re.sub(r"\b[A-Z]+(?:_[A-Z]+)*\b", lambda found: known.get(found[0], found[0]), line)
+
+
+def test_the_curl_lines_of_the_setup_page_lead_to_a_key(world: World) -> None:
+    """As somebody without the command pastes them, filling in what each line before has answered."""
+    page = world.stack.gateway.http().get("/setup.md").body.decode()
+    lines = page.split("```sh\n")[2].split("```")[0].replace(page.split("```text\n")[1].split("\n")[0], world.url)
+    told = world.stack.gateway.http().get("/auth/config").document["oidc"]
+    known = {name.upper(): str(value) for name, value in told.items()} | {"TEAM": "ml"}
+    answer: dict[str, Any] = {}
+    for line in lines.splitlines():
+        done = subprocess.run(["sh", "-c", filled_in(line, known)], capture_output=True, text=True, timeout=60, check=True)
+        answer = json.loads(done.stdout)
+        known |= {name.upper(): str(value) for name, value in answer.items()}
+        if "verification_uri_complete" in answer:
+            Person("alice").visit(answer["verification_uri_complete"])
+    assert world.key_works(answer["key"])

@@ -25,6 +25,10 @@ _UNTOLD: Final = (
     "your token says nothing of groups; who runs the gateway sets oidc_scopes and oidc_groups_claim to what the"
     " identity provider calls them, and lets it list them in ID tokens"
 )
+_TOO_MANY: Final = (
+    "you are in so many groups that your token does not list them; who runs the gateway lets the identity provider list"
+    " only those that are assigned to it"
+)
 _UNMAPPED: Final = (
     "none of your groups may use this gateway; ask who runs it to add one of them, or you to one that may"
 )
@@ -55,7 +59,7 @@ def landing(config: SignInConfig, identity: Identity) -> Landing:
     """
     grants = [config.grants[group] for group in dict.fromkeys(identity.groups) if group in config.grants]
     if not grants and not config.admit_unmapped:
-        raise NotAdmitted(_UNTOLD) if not identity.groups_told else NoGroup(_UNMAPPED)
+        raise NoGroup(_UNMAPPED) if identity.groups_told else NotAdmitted(_untold(identity))
     claimed = _claimed(config, identity)
     default = claimed or config.organization
     organization = claimed or _of_grants(grants, default)
@@ -94,6 +98,12 @@ def _of_grants(grants: Sequence[Grant], default: str | None) -> str:
             "neither your token nor your groups say which organization is yours; ask who runs the gateway"
         )
     return organization
+
+
+def _untold(identity: Identity) -> str:
+    """Return why a token says nothing of groups: a distributed claim (OpenID Connect Core, 5.6.2) is elsewhere."""
+    elsewhere = identity.claims.get("_claim_names")
+    return _TOO_MANY if isinstance(elsewhere, dict) and "groups" in elsewhere else _UNTOLD
 
 
 def _is_platform(grant: Grant) -> bool:

@@ -88,6 +88,9 @@ def test_a_token_that_tells_nothing_of_groups_is_not_one_without_groups() -> Non
     with pytest.raises(NotAdmitted, match="says nothing of groups") as raised:
         landing(PLAIN, person(told=False))
     assert not isinstance(raised.value, NoGroup)
+    with pytest.raises(NotAdmitted, match="in so many groups that your token does not list them") as raised:
+        landing(PLAIN, person(told=False, _claim_names={"groups": "src1"}))
+    assert not isinstance(raised.value, NoGroup)
 
 
 @pytest.mark.parametrize(
