@@ -52,6 +52,9 @@ def _unfolded(docstring: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
 
 
+SHELLS: Final = ("bash", "zsh", "fish", "powershell", "pwsh")
+_COMPLETION: Final = ("--show-completion", "--install-completion")
+
 _RUN, _TENANTS, _PERSON = "Run a gateway", "Tenants, keys, limits, usage", "You at a gateway"
 
 COMMANDS: Final = {
@@ -89,9 +92,29 @@ COMMANDS: Final = {
 class LazyGroup(TyperGroup):
     """A group whose commands are placeholders until one of them is called."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the name of a shell after the options of completion, which by themselves find out which one calls."""
+        if len(args) == 2 and args[0] in _COMPLETION and args[1] in SHELLS:
+            _complete_in(args[1], install=args[0] == _COMPLETION[1])
+            ctx.exit()
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return what is to run, imported."""
         name, placeholder, rest = super().resolve_command(ctx, args)
         if name is None or placeholder is None:  # completion of a word that is no command
             return name, placeholder, rest
         return name, COMMANDS[name].load(name), rest
+
+
+def _complete_in(shell: str, *, install: bool) -> None:
+    """Show the script that completes the command in a shell, or put it where that shell reads it."""
+    from typer.completion import get_completion_script  # noqa: PLC0415 - of use here alone
+    from typer.completion import install as install_script  # noqa: PLC0415 - see above
+
+    if install:
+        _, path = install_script(shell=shell, prog_name="penstock", complete_var="_PENSTOCK_COMPLETE")
+        typer.echo(f"completion for {shell} is in {path}, and counts in the next shell that is opened")
+        return
+    typer.echo(get_completion_script(prog_name="penstock", complete_var="_PENSTOCK_COMPLETE", shell=shell))
