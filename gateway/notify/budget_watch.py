@@ -74,6 +74,11 @@ class BudgetWatch:
         if term is not self._term:
             self._term = term
             self._forget()
+        async with term.connection() as own:
+            at = await budget_store.state(own)
+        if not at.watched and at.looked_until is None:
+            self._forget()
+            return  # nobody wants to know, which costs no connection of the pool
         try:
             async with borrowed(self._pool, LOOK_S_MAX) as connection, connection.transaction():
                 told = await self._look(connection)

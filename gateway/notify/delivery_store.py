@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from gateway.storage.postgres import PoolProxy
+    from gateway.storage.postgres import Connection, PoolProxy
 
 DELIVERED_KEPT = dt.timedelta(days=7)
 """How long it can be seen what became of a delivery."""
@@ -84,6 +84,12 @@ UPDATE webhook_delivery SET next_attempt_at = NULL, given_up_at = now(), last_er
  WHERE webhook_id = $1 AND next_attempt_at IS NOT NULL
 """
 
+_IS_DUE = "SELECT EXISTS (SELECT FROM webhook_delivery WHERE next_attempt_at <= now())"
+_IS_OLD = """
+SELECT EXISTS (SELECT FROM webhook_delivery WHERE created_at < now() - $1::interval)
+    OR EXISTS (SELECT FROM webhook_event WHERE created_at < now() - $2::interval)
+"""
+
 _AGE = """
 SELECT coalesce(extract(epoch FROM now() - min(next_attempt_at)), 0)::float8 FROM webhook_delivery
  WHERE next_attempt_at IS NOT NULL
@@ -115,6 +121,18 @@ class Delivery:
     queued_at: dt.datetime
     failures: int
     failing_since: dt.datetime | None
+
+
+async def is_due(connection: Connection) -> bool:
+    """Return whether anything may have to be delivered."""
+    found: bool = await connection.fetchval(_IS_DUE)
+    return found
+
+
+async def is_old(connection: Connection) -> bool:
+    """Return whether there may be something to remove."""
+    found: bool = await connection.fetchval(_IS_OLD, DELIVERED_KEPT, EVENTS_KEPT)
+    return found
 
 
 async def due(connection: PoolProxy, busy: Sequence[UUID], each_max: int, count_max: int) -> list[Delivery]:

@@ -25,16 +25,25 @@ REMOVE_EVERY_S = 300.0
 def webhook_duties(
     pool: Pool, peppers: Peppers, allowed: tuple[Network, ...], metrics: WebhookMetrics
 ) -> tuple[Duty, ...]:
-    """Return the duties. `allowed` are networks that webhooks may lead to although they are not public."""
+    """Return the duties. `allowed` are networks that webhooks may lead to although they are not public.
+
+    Whether there is anything to do is asked over the leader's own connection: those of the pool are for requests.
+    """
 
     tls = ssl.create_default_context()
 
-    async def deliver(_term: Term) -> None:
+    async def deliver(term: Term) -> None:
+        async with term.connection() as connection:
+            if not await delivery_store.is_due(connection):
+                return
         # A client for each run, so that nothing is open where nobody leads; a run lasts as long as there is work.
         async with Post(peppers, allowed, tls) as post:
             await Courier(pool, post.send, metrics).run()
 
-    async def remove_old(_term: Term) -> None:
+    async def remove_old(term: Term) -> None:
+        async with term.connection() as connection:
+            if not await delivery_store.is_old(connection):
+                return
         async with borrowed(pool, DELIVER_S_MAX) as connection:
             await delivery_store.remove_old(connection)
 
