@@ -281,7 +281,8 @@ def test_the_curl_lines_of_the_setup_page_lead_to_a_key(world: World) -> None:
     known = {name.upper(): str(value) for name, value in told.items()} | {"TEAM": "ml"}
     answer: dict[str, Any] = {}
     for line in lines.splitlines():
-        done = subprocess.run(["sh", "-c", filled_in(line, known)], capture_output=True, text=True, timeout=60, check=True)
+        shell = ["sh", "-c", filled_in(line, known)]
+        done = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=True)
         answer = json.loads(done.stdout)
         known |= {name.upper(): str(value) for name, value in answer.items()}
         if "verification_uri_complete" in answer:
