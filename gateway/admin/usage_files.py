@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gateway.admin.tabular import Column, Kind, to_csv, to_parquet
-from gateway.admin.usage_sql import Grouping
+from gateway.admin.usage_sql import Grouping, ReportFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,14 +24,6 @@ _SUMS = (
     Column("cost_usd", Kind.MONEY),
 )
 _TIMES = (Column("opened_first", Kind.TIME), Column("opened_last", Kind.TIME))
-
-
-class ReportFormat(StrEnum):
-    """How a report is written."""
-
-    JSON = "json"
-    CSV = "csv"
-    PARQUET = "parquet"
 
 
 MEDIA_TYPES = {

@@ -61,6 +61,14 @@ class Order(StrEnum):
     TOKENS = "tokens"
 
 
+class ReportFormat(StrEnum):
+    """How a report is written."""
+
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
 _ID = {
     Grouping.ORG: "organization_id",
     Grouping.TEAM: "team_id",

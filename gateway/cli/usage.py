@@ -3,21 +3,19 @@
 import datetime as dt
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from gateway.admin.ledger_files import whole_file
-from gateway.admin.scope import PLATFORM
-from gateway.admin.usage import Asked, Period, Report, groupings, usage_report
-from gateway.admin.usage_files import ReportFormat, as_file
-from gateway.admin.usage_filters import Filters
-from gateway.admin.usage_sql import Bucket, Grouping, Order
-from gateway.cli.connect import control
-from gateway.cli.options import Json, Organization, PostgresDsn
-from gateway.cli.output import emit_line, emit_table, shown
+from gateway.admin.usage_sql import Bucket, Grouping, Order, ReportFormat
+from gateway.cli.on_gateway import on_gateway
+from gateway.cli.options import Json, Organization
+from gateway.cli.output import emit_json, emit_line, emit_table, shown
 from gateway.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from gateway.cli.api import Api
 
 _SUMS = {
     "requests": "requests",
@@ -29,7 +27,9 @@ _SUMS = {
 }
 
 
+@on_gateway
 def usage(
+    api: "Api",
     *,
     by: Annotated[
         str | None,
@@ -72,7 +72,6 @@ def usage(
         str, typer.Option("--output", metavar="FILE", help="Where a file goes; - is standard output.")
     ] = "-",
     as_json: Json = False,
-    postgres_dsn: PostgresDsn = None,
 ) -> None:
     """Report requests, tokens and exact cost of the last 24 hours, or of the time given.
 
@@ -83,29 +82,52 @@ def usage(
         raise InvalidRequest("--output needs --format: json, csv or parquet")
     if form is ReportFormat.PARQUET and output == "-":
         raise InvalidRequest("Parquet is no text: give --output FILE")
-    asked = Asked(
-        Period.parse(since, until, dt.datetime.now(dt.UTC)),
-        groupings(by if by is not None else "" if bucket else Grouping.ORG),
-        bucket,
-        Filters(team, user, key, model, engine, session),
-        order or (Order.ID if bucket else Order.COST),
-        limit,
-    )
-    report = control(postgres_dsn).run(lambda db: usage_report(db, PLATFORM, asked, organization=org))
-    if form is None:
-        _show(asked, report)
+    asked: dict[str, object] = {
+        "by": by,
+        "bucket": _text(bucket),
+        "organization": org,
+        "team": team,
+        "user": user,
+        "key": key,
+        "model": model,
+        "engine": engine,
+        "session": session,
+        "since": since,
+        "until": until,
+        "order": _text(order or (Order.ID if bucket else Order.COST)),
+        "limit": limit,
+    }
+    if form in {ReportFormat.CSV, ReportFormat.PARQUET}:
+        _write(api.download("usage", **asked, format=_text(form)), output)
         return
-    _write(asked, report, form, output)
-    if report.more:
-        typer.echo(f"note: there are more than these {limit} rows", err=True)
-
-
-def _write(asked: Asked, report: Report, form: ReportFormat, output: str) -> None:
-    """Write the rows to standard output, or to a file that is there whole or not at all."""
-    if form is ReportFormat.JSON:
-        body = msgspec.json.format(msgspec.json.encode(report.rows), indent=2) + b"\n"
+    report = _whole(api, asked)
+    if form is None:
+        _show(report)
+    elif output == "-":
+        emit_json(report["data"])
     else:
-        body = as_file(asked, report.rows, form)
+        _write(msgspec.json.format(msgspec.json.encode(report["data"]), indent=2) + b"\n", output)
+
+
+def _text(value: Bucket | Order | ReportFormat | None) -> str | None:
+    return None if value is None else value.value
+
+
+def _whole(api: "Api", asked: dict[str, object]) -> dict[str, Any]:
+    """Return a report with all its rows, or as many as were asked for, in whatever pages it comes."""
+    report: dict[str, Any] = api.get("usage", **asked)
+    page = report
+    while page["next_after"] is not None and asked["limit"] is None:
+        period = {"since": report["since"], "until": report["until"], "after": page["next_after"]}
+        page = api.get("usage", **(asked | period))
+        report["data"] += page["data"]
+    return report
+
+
+def _write(body: bytes, output: str) -> None:
+    """Write a report to standard output, or to a file that is there whole or not at all."""
+    from gateway.admin.ledger_files import whole_file  # noqa: PLC0415 - what it needs, tables on a terminal do not
+
     if output == "-":
         sys.stdout.buffer.write(body)
         sys.stdout.buffer.flush()
@@ -114,22 +136,15 @@ def _write(asked: Asked, report: Report, form: ReportFormat, output: str) -> Non
         file.write(body)
 
 
-def _show(asked: Asked, report: Report) -> None:
-    single = len(asked.by) == 1
-    columns = {"time": "bucket"} if asked.bucket else {}
-    for by in asked.by:
-        columns[str(by)] = by.field
-        if single and by.id_field:
-            columns["id"] = by.id_field
-    rows = [_Shown(row.group | {name: getattr(row, name) for name in _SUMS.values()}) for row in report.rows]
+def _show(report: dict[str, Any]) -> None:
+    by = [Grouping(name) for name in report["by"].split(",") if name]
+    columns = {"time": "bucket"} if report["bucket"] else {}
+    for each in by:
+        columns[str(each)] = each.field
+    if len(by) == 1 and by[0].id_field is not None:
+        columns["id"] = by[0].id_field
+    rows = [{**row["group"], **row} for row in report["data"]]
     emit_table(columns | _SUMS, rows, empty="nothing was used in this time")
-    more = "; there are more rows" if report.more else ""
-    period = asked.period
-    emit_line(f"from {shown(period.since)} until {shown(period.until)}, as of {report.as_of:%H:%M:%S}Z{more}")
-
-
-class _Shown:
-    """A row whose columns depend on what was asked."""
-
-    def __init__(self, cells: dict[str, str | int | None]) -> None:
-        self.__dict__.update(cells)
+    more = "; there are more rows" if report["more"] and report["next_after"] is None else ""
+    since, until, as_of = (dt.datetime.fromisoformat(report[name]) for name in ("since", "until", "as_of"))
+    emit_line(f"from {shown(since)} until {shown(until)}, as of {as_of:%H:%M:%S}Z{more}")

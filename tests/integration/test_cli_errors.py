@@ -51,7 +51,7 @@ def test_a_failure_is_one_line_and_exit_code_1(penstock: Penstock) -> None:
         (["limit", "set", "--org", "acme", "--tokens-per-minute", "0"], "must be 1 to"),
         (["limit", "set", "--org", "acme", "--tokens-per-minute", "-5"], "must be 1 to 1,000,000,000,000"),
         (["limit", "set", "--org", "acme", "--tokens-per-minute", "many"], "'--tokens-per-minute'"),
-        (["usage", "--by", "colour"], "value for '--by': 'colour' is not one of 'org', 'team'"),
+        (["usage", "--by", "colour"], "by must be one or several of org, team"),
         (["usage", "--since", "1h", "--until", "2h"], "since must lie before until"),
         (["ledger", "export", "--since", "1h", "--until", "2h"], "since must lie before until"),
         (["usage", "--until", "0001-01-01"], "until must look like"),

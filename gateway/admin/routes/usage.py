@@ -12,9 +12,9 @@ from gateway.admin.routes.call import AdminDep, AdminRoute
 from gateway.admin.routes.context import OrganizationQuery
 from gateway.admin.times import is_relative
 from gateway.admin.usage import ROWS_MAX, Asked, Period, Report, UsageRow, groupings, usage_report
-from gateway.admin.usage_files import MEDIA_TYPES, ReportFormat, as_file
+from gateway.admin.usage_files import MEDIA_TYPES, as_file
 from gateway.admin.usage_filters import Filters
-from gateway.admin.usage_sql import AFTER_CHARS_MAX, Bucket, Grouping, Order
+from gateway.admin.usage_sql import AFTER_CHARS_MAX, Bucket, Grouping, Order, ReportFormat
 from gateway.errors import InvalidRequest
 
 router = APIRouter(prefix="/usage", tags=["usage"], route_class=AdminRoute)
@@ -31,7 +31,7 @@ _By = Annotated[
     ),
 ]
 _Limit = Annotated[
-    int | None, Query(ge=1, le=ROWS_MAX, description="How many rows at most. Default: 10000, of a file all.")
+    int | None, Query(ge=1, le=ROWS_MAX, description="How many rows at most. Default: of JSON by id 10000, else all.")
 ]
 _After = Annotated[
     str | None,
@@ -110,7 +110,7 @@ async def report(
     period = Period.parse(since, until, dt.datetime.now(dt.UTC))
     if by is None:
         by = Grouping.ORG.value if bucket is None else ""
-    if limit is None and form is ReportFormat.JSON:
+    if limit is None and form is ReportFormat.JSON and order is Order.ID:
         limit = ROWS_MAX
     asked = Asked(period, groupings(by), bucket, filters, order, limit, after)
     made = await usage_report(admin.db, admin.scope, asked, organization=organization)
