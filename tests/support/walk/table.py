@@ -87,7 +87,10 @@ OPERATIONS: Final[dict[str, tuple[Operation, ...]]] = {
     "get_member": (Operation(_MEMBER_PATH),),
     "update_member": (Operation(_MEMBER_PATH, {"role": "team_admin"}, statuses=_ORGANIZATION),),
     "remove_member": (Operation(_MEMBER_PATH, statuses=_TEAM),),
-    "list_users": (Operation({"query.team": "team", **_IN_ORGANIZATION}),),
+    "list_users": (
+        Operation(_IN_ORGANIZATION),
+        Operation({"query.team": "team", **_IN_ORGANIZATION}),
+    ),
     "create_user": (
         Operation(
             {"body.organization": "organization", "body.teams": "team"},
@@ -119,7 +122,10 @@ OPERATIONS: Final[dict[str, tuple[Operation, ...]]] = {
     ),
     "get_admin_key": (Operation({"path.admin_key": "admin_key"}),),
     "revoke_admin_key": (Operation({"path.admin_key": "admin_key"}),),
-    "list_keys": (Operation({"query.team": "team", "query.user": "user", **_IN_ORGANIZATION}),),
+    "list_keys": (
+        Operation(_IN_ORGANIZATION),
+        Operation({"query.team": "team", "query.user": "user", **_IN_ORGANIZATION}),
+    ),
     "create_key": (
         Operation(
             {"body.team": "team", "body.user": "user", "body.organization": "organization"}, {}, statuses=_ALL_MADE
@@ -138,6 +144,7 @@ OPERATIONS: Final[dict[str, tuple[Operation, ...]]] = {
     "revoke_key": (Operation({"path.key": "key"}),),
     "rotate_key": (Operation({"path.key": "key"}, {}),),
     "list_limits": (
+        Operation(_IN_ORGANIZATION, query={"spending": "true"}),
         Operation({"query.subject": "team", **_IN_ORGANIZATION}, query={"level": "team", "spending": "true"}),
         Operation({"query.subject": "user", **_IN_ORGANIZATION}, query={"level": "user"}),
         Operation({"query.subject": "key", **_IN_ORGANIZATION}, query={"level": "key"}),
