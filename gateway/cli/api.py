@@ -10,7 +10,6 @@ import asyncio
 import math
 import secrets
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
@@ -67,6 +66,7 @@ class Api:
         self._find = find
         self._connect = connect
         self._runner = asyncio.Runner()
+        self._place: Place | None = None
         self._client: Client | None = None
 
     def __enter__(self) -> Self:
@@ -78,10 +78,12 @@ class Api:
             self._runner.run(self._client.aclose())
         self._runner.close()
 
-    @cached_property
+    @property
     def place(self) -> Place:
         """Where it is. Raises InvalidRequest, ConfigError."""
-        return self._find()
+        if self._place is None:
+            self._place = self._find()
+        return self._place
 
     def get(self, *path: str, **query: object) -> Any:
         """Return one document. A query parameter of None is left out. Raises GatewayError."""

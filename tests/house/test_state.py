@@ -18,9 +18,21 @@ if TYPE_CHECKING:
 DECLARATIONS = frozenset(
     # values and types of the language and its library
     {"UUID", "dt.date", "dt.datetime", "dt.timedelta"}
-    | {"NewType", "TypeVar", "Path", "frozenset", "tuple", "dict.fromkeys", "re.compile", "MappingProxyType", "field"}
+    | {
+        "NewType",
+        "ParamSpec",
+        "TypeVar",
+        "Path",
+        "frozenset",
+        "tuple",
+        "dict.fromkeys",
+        "re.compile",
+        "MappingProxyType",
+        "field",
+    }
     # what only describes: settings, messages, commands, routes, tables
     | {"AfterValidator", "BeforeValidator", "ConfigDict", "Field", "Meta", "SecretStr", "SettingsConfigDict"}
+    | {"WithJsonSchema"}
     | {"msgspec.Raw", "msgspec.field", "msgspec.json.Decoder", "msgspec.json.Encoder", "Raw"}
     | {"typer.Option", "typer.Argument", "typer.Typer", "APIRouter", "Depends", "HTTPBearer", "Query"}
     | {"ARRAY", "CheckConstraint", "Column", "DateTime", "ForeignKey", "ForeignKeyConstraint", "Identity", "Index"}
@@ -28,12 +40,14 @@ DECLARATIONS = frozenset(
     # a proxy that is bound to nothing before it is used, and a table that is worked out once
     | {"structlog.get_logger", "token_texts"}
 )
-PURE_METHODS = frozenset({"decode", "encode", "format", "join", "keys", "split", "strip", "values", "with_name"})
+PURE_METHODS = frozenset(
+    {"decode", "encode", "format", "join", "keys", "replace", "split", "strip", "values", "with_name"}
+)
 DECORATORS = frozenset(
     {"abc.abstractmethod", "asynccontextmanager", "contextlib.asynccontextmanager", "contextlib.contextmanager"}
     | {"contextmanager", "classmethod", "dataclass", "property", "staticmethod", "overload"}
     | {"app.command", "app.callback", "router.delete", "router.get", "router.patch", "router.post", "router.put"}
-    | {"model_validator", "field_validator", "unique"}
+    | {"model_validator", "field_validator", "on_gateway", "unique", "wraps"}
 )
 IMMUTABLE_BASES = frozenset({"NamedTuple", "Enum", "StrEnum", "IntEnum", "Protocol", "TypedDict"})
 CHANGING_METHODS = frozenset(
