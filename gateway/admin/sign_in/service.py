@@ -18,7 +18,7 @@ from gateway.admin.sign_in.refusals import NoGroup
 from gateway.admin.sign_in.sessions import begin_session
 from gateway.admin.sign_in.tokens import Expected, Identity, verified, verified_bearer
 from gateway.authenticate.key import fingerprint
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -37,6 +37,9 @@ IN_STEP_S: Final = 60.0
 
 TOKENS_MAX: Final = 1_000
 """Of how many tokens that is remembered."""
+
+IN_STEP_TIMEOUT_S: Final = 5.0
+"""How long that may take, waiting for one's turn included."""
 
 IN_STEP_AT_ONCE_MAX: Final = 1
 """How many connections of the pool bring people in step for requests that show tokens."""
@@ -109,13 +112,19 @@ class SignIn:
         identity = await verified_bearer(self.provider, token, self._expected)
         mark, now_s = fingerprint(token), time.monotonic()
         if self._in_step.get(mark, now_s) <= now_s:
-            async with self._free, self._person(lambda: transaction_in(self._pool_provider()), identity, From()):
-                pass
+            try:
+                async with asyncio.timeout(IN_STEP_TIMEOUT_S), self._free, self._person(self._own, identity, From()):
+                    pass
+            except TimeoutError:
+                raise Unavailable("too many people sign in at once", retry_after_s=IN_STEP_TIMEOUT_S) from None
             self._in_step[mark] = now_s + IN_STEP_S
             self._in_step.move_to_end(mark)
             while len(self._in_step) > TOKENS_MAX:
                 self._in_step.popitem(last=False)
         return identity
+
+    def _own(self) -> AbstractAsyncContextManager[Database]:
+        return transaction_in(self._pool_provider())
 
     async def caller(self, db: Database, identity: Identity) -> Caller:
         """Return who that is here. Raises InvalidKey for somebody unknown or deleted."""
