@@ -96,6 +96,7 @@ def _compared(table: str, period: str, expression: str) -> str:
 
 
 _HOURS = _compared("usage_hour", "hour", "date_trunc('hour', opened_at, 'UTC')")
+_SESSIONS = _compared("usage_session", "hour", "date_trunc('hour', opened_at, 'UTC')")
 _DAYS = _compared("usage_day", "day", "(opened_at AT TIME ZONE 'UTC')::date")
 
 # Hours and days of which the ledger still has all and the rollup has not dropped its own.
@@ -144,6 +145,7 @@ async def verify_rollups(connection: Connection | PoolProxy, since: dt.datetime,
         hours = max(day, _midnight(kept["hours_since"]))
         for what, statement, first, last in (
             ("hour", _HOURS, (hours, next_day), (hours, next_day)),
+            ("sessions' hour", _SESSIONS, (hours, next_day), (hours, next_day)),
             ("day", _DAYS, (day, next_day), (day.date(), next_day.date())),
         ):
             for row in await connection.fetch(statement, *first, *last, timeout=STATEMENT_S_MAX):

@@ -183,8 +183,8 @@ def test_tokens_that_were_doubled_are_found_and_named(auditor: Auditor, stack: S
 
 
 def test_a_rollup_that_was_changed_is_found_by_its_hour_and_day(auditor: Auditor, stack: Stack) -> None:
-    for table, name in (("usage_hour", "hour"), ("usage_day", "day")):
-        change = "UPDATE " + table + " SET cost_pico_usd = cost_pico_usd + $1::integer RETURNING 1"  # noqa: S608 - one of two names of this test
+    for table, name in (("usage_hour", "hour"), ("usage_session", "sessions' hour"), ("usage_day", "day")):
+        change = "UPDATE " + table + " SET cost_pico_usd = cost_pico_usd + $1::integer RETURNING 1"  # noqa: S608 - names of this test
         changed = len(rows(stack.dsn, change, 1))
         try:
             (drift,) = auditor.document(wait_s=0)["drifts"]
