@@ -110,11 +110,11 @@ class LazyGroup(TyperGroup):
 
 def _complete_in(shell: str, *, install: bool) -> None:
     """Show the script that completes the command in a shell, or put it where that shell reads it."""
-    from typer.completion import get_completion_script  # noqa: PLC0415 - of use here alone
-    from typer.completion import install as install_script  # noqa: PLC0415 - see above
+    from typer import completion  # noqa: PLC0415 - of use here alone
 
+    named = {"shell": shell, "prog_name": "penstock", "complete_var": "_PENSTOCK_COMPLETE"}
     if install:
-        _, path = install_script(shell=shell, prog_name="penstock", complete_var="_PENSTOCK_COMPLETE")
+        _, path = completion.install(**named)  # type: ignore[attr-defined] # imported there, and not listed
         typer.echo(f"completion for {shell} is in {path}, and counts in the next shell that is opened")
         return
-    typer.echo(get_completion_script(prog_name="penstock", complete_var="_PENSTOCK_COMPLETE", shell=shell))
+    typer.echo(completion.get_completion_script(**named))  # type: ignore[attr-defined] # as above

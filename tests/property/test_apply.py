@@ -70,7 +70,7 @@ keys = optional(
     expires_at=st.none() | st.sampled_from([f"{YEAR}-01-01", f"{YEAR}-07-01T12:00Z", f"{YEAR}-07-01T12:00:00.5+02:00"]),
     limits=rules(),
 )
-webhooks = st.fixed_dictionaries(
+webhooks: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"url": st.sampled_from(["https://example.com/a", "https://example.com/b"])},
     optional={
         "events": st.lists(st.sampled_from(["budget.threshold", "key.revoked_used"]), min_size=1),
@@ -78,7 +78,7 @@ webhooks = st.fixed_dictionaries(
         "enabled": st.booleans(),
     },
 )
-prices = st.fixed_dictionaries(
+prices: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"model": models, "input": rates, "output": rates},
     optional={"request": rates, "cached_input": rates, "from": st.sampled_from([f"{YEAR}-01-01", f"{YEAR}-03-01"])},
 )
@@ -106,10 +106,14 @@ def organizations(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+def _which(price: dict[str, Any]) -> tuple[str, str | None]:
+    return price["model"], price.get("from")
+
+
 documents = st.fixed_dictionaries(
     {
         "organizations": st.dictionaries(st.sampled_from(["acme", "globex/1"]), st.none() | organizations()),
-        "prices": st.lists(prices, max_size=3, unique_by=lambda price: (price["model"], price.get("from"))),
+        "prices": st.lists(prices, max_size=3, unique_by=_which),
     }
 )
 

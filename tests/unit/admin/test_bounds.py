@@ -6,7 +6,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from gateway.admin.bounds import BODY_BYTES_MAX, Bounds
+from gateway.admin.apply_document import DOCUMENT_BYTES_MAX
+from gateway.admin.bounds import BODY_BYTES_MAX, LARGER_BODIES_AT_ONCE_MAX, Bounds
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -20,7 +21,7 @@ async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": message["body"]})
 
 
-async def serve(bounds: Bounds, messages: list[Message]) -> tuple[int, bytes, dict[bytes, bytes]]:
+async def serve(bounds: Bounds, messages: list[Message], path: str = "/") -> tuple[int, bytes, dict[bytes, bytes]]:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -31,7 +32,7 @@ async def serve(bounds: Bounds, messages: list[Message]) -> tuple[int, bytes, di
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await bounds(dict(SCOPE), receive, send)
+    await bounds({**SCOPE, "path": path}, receive, send)
     body = b"".join(message.get("body", b"") for message in sent[1:])
     return sent[0]["status"], body, dict(sent[0]["headers"])
 
@@ -53,6 +54,30 @@ async def test_a_body_of_the_bound_passes_and_one_byte_more_does_not() -> None:
     status, body, headers = await serve(Bounds(echo), [chunk(whole, more=True), chunk(b"x", more=True)])
     assert (status, json.loads(body)["code"]) == (413, "request_too_large")
     assert headers[b"x-request-id"]
+
+
+async def test_a_whole_file_may_be_larger_and_few_such_are_held_at_once() -> None:
+    path, larger = "/admin/v1/apply", b"x" * (BODY_BYTES_MAX + 1)
+    reading, answer = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        reading.release()
+        await answer.wait()
+        await echo(scope, receive, send)
+
+    bounds = Bounds(slow)
+    held = [asyncio.create_task(serve(bounds, [chunk(larger)], path)) for _ in range(LARGER_BODIES_AT_ONCE_MAX)]
+    for _ in held:
+        await reading.acquire()
+    status, body, headers = await serve(bounds, [chunk(larger)], path)
+    assert (status, json.loads(body)["code"], headers[b"retry-after"]) == (503, "unavailable", b"1")
+    answer.set()
+    assert (await serve(bounds, [chunk(b"x")], path))[0] == 200, "a small one needs no room"
+    assert {status for status, _, _ in await asyncio.gather(*held)} == {200}
+    whole = b"x" * DOCUMENT_BYTES_MAX
+    assert (await serve(bounds, [chunk(whole)], path))[0] == 200, "the room is free again"
+    assert (await serve(bounds, [chunk(whole, more=True), chunk(b"x")], path))[0] == 413
+    assert (await serve(bounds, [chunk(larger)], "/admin/v1/keys"))[0] == 413
 
 
 async def test_a_body_that_never_ends_is_408() -> None:
