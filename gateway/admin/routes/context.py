@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.admin.database import Database, Pool, transaction_in
 from gateway.admin.model_names import check_models
 from gateway.admin.page import ROWS_MAX, Page
-from gateway.admin.sign_in.service import SignIn
 from gateway.authenticate.key import Peppers
 from gateway.domain.addresses import TrustedProxies
 from gateway.domain.config import GatewayConfig

@@ -89,7 +89,7 @@ def test_a_login_that_is_over_says_how_to_have_another() -> None:
 
 @pytest.mark.parametrize("gateway", ["ftp://x", "https://user:hunter2@x", "https://x?y", "nobody.example", ""])
 def test_an_address_that_is_none_is_not_quoted(gateway: str) -> None:
-    with pytest.raises(InvalidRequest, match="^--gateway must") as raised:
+    with pytest.raises(InvalidRequest, match=r"^--gateway must") as raised:
         find(gateway=gateway)
     assert "hunter2" not in str(raised.value)
 
