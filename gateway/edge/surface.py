@@ -19,7 +19,7 @@ from gateway.edge.dialects import ANTHROPIC, OPENAI, RESPONSES
 from gateway.edge.errors import render
 from gateway.edge.models import ListModels, ShowModel
 from gateway.edge.probes import Liveness, Readiness
-from gateway.errors import Draining, GatewayError, InternalError, MethodNotAllowed, UnsupportedEncoding
+from gateway.errors import Draining, GatewayError, InternalError, MethodNotAllowed, NotFound, UnsupportedEncoding
 from gateway.units import new_event_id
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 PREFIXES = ("/v1", "", "/api/v1")
 """The same endpoints under all of these: clients differ in what they take for the base URL."""
+_DATA_PATH = ("/v1/", "/api/v1/")
+_CONTROL_PLANE = ("/admin/", "/auth/")
+_SHOWN_CHARS_MAX = 100
 
 _log = structlog.get_logger("penstock.edge")
 
@@ -84,6 +87,7 @@ class Surface:
             "/messages/count_tokens": Completions(Endpoint.COUNT_TOKENS, stages, ANTHROPIC),
             "/responses": Completions(Endpoint.RESPONSES, stages, RESPONSES),
         }
+        self._ends = {path: endpoint.dialect for path, endpoint in endpoints.items()}
         models = ListModels(stages)
         for prefix in PREFIXES:
             for path, endpoint in endpoints.items():
@@ -99,7 +103,7 @@ class Surface:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
-        methods = self._routes.get(path) or self._model_route(path)
+        methods = self._routes.get(path) or self._model_route(path) or self._mistaken(path, scope["method"])
         if methods is None:
             await self._fallback(scope, receive, send)
             return
@@ -111,7 +115,7 @@ class Surface:
             await handler(scope, receive, send, headers, event_id)
         except GatewayError as error:
             self._refused(error, event_id, path)
-            dialect = self._dialects.get(path, OPENAI)
+            dialect = self._dialect_of(path)
             own = request_headers(event_id, dialect)
             if isinstance(error, MethodNotAllowed):
                 own.append((b"allow", _allowed(methods).encode()))
@@ -137,6 +141,23 @@ class Surface:
                 return {"GET": self._show_model}
         return None
 
+    def _mistaken(self, path: str, method: str) -> dict[str, Handler] | None:
+        """Return what answers a client of the data path that has a wrong base URL.
+
+        Left to the control plane it would get an error in words that it cannot read, and one about its body where that
+        is larger than bodies are there.
+        """
+        if path.startswith(_CONTROL_PLANE) or not (path.startswith(_DATA_PATH) or path.endswith(tuple(self._ends))):
+            return None
+        return {"GET" if method == "HEAD" else method: _no_such_address}
+
+    def _dialect_of(self, path: str) -> Dialect:
+        """Return the dialect of an endpoint, also of one that was asked for under a wrong base URL."""
+        known = self._dialects.get(path)
+        if known is not None:
+            return known
+        return next((dialect for end, dialect in self._ends.items() if path.endswith(end)), OPENAI)
+
     def _refused(self, error: GatewayError, event_id: UUID, path: str) -> None:
         self._stages.metrics.refusals.labels(error.code).inc()
         said = {"status": error.status, "error": error.code, "retry_after_s": error.retry_after_s}
@@ -152,6 +173,15 @@ def _cut(connection: ClientConnection, event_id: UUID, dialect: Dialect) -> None
     headers = [*own, *request_headers(event_id, dialect), (b"content-length", b"%d" % len(body))]
     if not connection.send_whole(503, headers, body):
         connection.break_off()
+
+
+async def _no_such_address(
+    scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
+) -> None:
+    raise NotFound(
+        f"there is no such address: '{scope['path'][:_SHOWN_CHARS_MAX]}'; for their base URL, clients in OpenAI's"
+        " dialect want this gateway's address with /v1, those in Anthropic's without; see /setup"
+    )
 
 
 def _handler(methods: dict[str, Handler], method: str) -> Handler:

@@ -153,6 +153,9 @@ def test_the_page_is_one_text_and_runs_nothing(stack: Stack) -> None:
         assert not any(word in body for word in ("http://", "src=", "@import", "url("))
         assert f"opencode auth login {PUBLIC}" in body
         assert "acme" in body
+    # To put a name for the placeholder everywhere leaves the names of variables as they are.
+    named = text.body.decode().replace("MODEL-NAME", "coder")
+    assert "export ANTHROPIC_MODEL=coder\nexport ANTHROPIC_DEFAULT_OPUS_MODEL=coder\n" in named
     home = client.get("/")
     assert (home.status, home.headers["location"]) == (303, "setup")
 

@@ -93,25 +93,38 @@ def test_a_wrong_method_is_refused_and_told_the_right_one(client: Http, method: 
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
-        "/v1",
         "/v2/chat/completions",
+        "/v1/v1/chat/completions",
         "/v1/chat/completions/",
         "/v1//chat/completions",
         "/V1/chat/completions",
         "/v1/chat/completions%00",
         "/v1/../v1/chat/completions",
         "/v1/models/",
-        "/api/models",
-        "/%ff",
-        "/admin",
         "/v1/chat%2Fcompletions%2e",
-        "/" + "a" * 8000,
+        "/v1/nothing",
+        "/v1/" + "a" * 8000,
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_unknown_address_is_not_found(client: Http, method: str, path: str) -> None:
+def test_a_client_with_a_wrong_address_is_told_in_its_own_words(client: Http, method: str, path: str) -> None:
     assert_refused(client.ask(method, path, {} if method == "POST" else None), 404, "not_found")
+
+
+def test_a_wrong_base_url_is_told_however_large_the_body_is(client: Http) -> None:
+    """What a coding agent says first is larger than what the control plane takes."""
+    answer = client.post("/v1/v1/messages", chat("word " * 50_000))
+    assert (answer.status, answer.document["type"]) == (404, "error"), answer
+    error = answer.document["error"]
+    assert (error["type"], error["code"]) == ("not_found_error", "not_found")
+    assert "'/v1/v1/messages'; for their base URL" in error["message"]
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v1", "/api/models", "/%ff", "/admin", "/" + "a" * 8000])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_any_other_unknown_address_is_not_found(client: Http, method: str, path: str) -> None:
+    answer = client.ask(method, path, {} if method == "POST" else None)
+    assert (answer.status, answer.document["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/livez", "/readyz", "/health"])

@@ -82,7 +82,7 @@ def _data_path(key: str, small: str, narrow: str) -> list[Case]:
         ("POST", CHAT, chat(), {"authorization": f"Bearer {narrow}"}, 403, "model_not_allowed"),
         ("POST", CHAT, chat(model="nothing"), may, 404, "model_not_found"),
         ("GET", "/v1/models/nothing", None, may, 404, "model_not_found"),
-        ("GET", "/", None, may, 404, "not_found"),
+        ("GET", "/nothing", None, may, 404, "not_found"),
         ("POST", "/v1/nothing", {}, may, 404, "not_found"),
         ("DELETE", CHAT, None, may, 405, "method_not_allowed"),
         ("POST", "/livez", None, may, 405, "method_not_allowed"),
