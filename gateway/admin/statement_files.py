@@ -6,8 +6,7 @@ import base64
 import hashlib
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -34,14 +33,6 @@ thead { display: table-header-group; }
 tr { break-inside: avoid; }
 @media print { main { max-width: none; padding: 0; } @page { margin: 15mm; } }
 """
-_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-HTML_HEADERS: Final = {
-    "content-security-policy": f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-"""Headers of the page: names come from tenants, and nothing that gets in by one would run."""
-
 _SUMS = (
     "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "estimated"
 )  # fmt: skip
@@ -81,6 +72,17 @@ def as_csv(statement: Statement) -> bytes:
     )
 
 
+def page_headers() -> dict[str, str]:
+    """Return the headers of the page: names come from tenants, and nothing that gets in by one would run."""
+    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    return {
+        "content-security-policy": f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none';"
+        " form-action 'none'",
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }
+
+
 def as_page(statement: Statement) -> bytes:
     """Return a page to read and to print. Whatever tenants are called is shown, not obeyed."""
     kinds = {"usage": f"Usage in {statement.month}", "adjustment": "Corrections of earlier months"}
@@ -90,7 +92,6 @@ def as_page(statement: Statement) -> bytes:
     return page.encode()
 
 
-@cache
 def _templates() -> Environment:
     made = Environment(
         loader=PackageLoader("gateway.admin"),

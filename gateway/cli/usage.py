@@ -3,12 +3,12 @@
 import datetime as dt
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import typer
 
 from gateway.admin.usage_sql import Bucket, Grouping, Order, ReportFormat
+from gateway.cli import usage_options as options
 from gateway.cli.on_gateway import on_gateway
 from gateway.cli.options import Json, Organization
 from gateway.cli.output import emit_json, emit_line, emit_table, shown
@@ -31,46 +31,21 @@ _SUMS = {
 def usage(
     api: "Api",
     *,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by",
-            metavar="THINGS",
-            help=f"What to have a row for each of, with commas: {', '.join(Grouping)}."
-            " Default: org; nothing with --bucket.",
-        ),
-    ] = None,
-    bucket: Annotated[
-        Bucket | None,
-        typer.Option("--bucket", help="Also a row for each such time, in UTC, in which something was used."),
-    ] = None,
+    by: options.By = None,
+    bucket: options.InBuckets = None,
     org: Organization = None,
-    team: Annotated[str | None, typer.Option("--team", metavar="TEAM", help="Only this team's.")] = None,
-    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Only this user's.")] = None,
-    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only this key's.")] = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Only what this model served.")] = None,
-    engine: Annotated[str | None, typer.Option("--engine", metavar="ENGINE", help="Only what this engine did.")] = None,
-    session: Annotated[str | None, typer.Option("--session", metavar="SESSION", help="Only this session's.")] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="WHEN", help="2026-08-01, 2026-08-01T12:00Z (UTC), 24h or 7d. Default: 24h."),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="Up to, not including; like --since. Default: now.")
-    ] = None,
-    order: Annotated[
-        Order | None,
-        typer.Option("--order", help="By id and time, or the most first. Default: cost; id with --bucket."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="The first N rows. Default: all.")
-    ] = None,
-    form: Annotated[
-        ReportFormat | None, typer.Option("--format", help="Write the report as a file instead of a table.")
-    ] = None,
-    output: Annotated[
-        str, typer.Option("--output", metavar="FILE", help="Where a file goes; - is standard output.")
-    ] = "-",
+    team: options.OfTeam = None,
+    user: options.OfUser = None,
+    key: options.OfKey = None,
+    model: options.OfModel = None,
+    engine: options.OfEngine = None,
+    session: options.OfSession = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    order: options.InOrder = None,
+    limit: options.Limit = None,
+    form: options.Form = None,
+    output: options.Output = "-",
     as_json: Json = False,
 ) -> None:
     """Report requests, tokens and exact cost of the last 24 hours, or of the time given.

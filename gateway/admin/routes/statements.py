@@ -8,7 +8,7 @@ from pydantic import Field
 
 from gateway.admin.routes.call import AdminDep, AdminRoute
 from gateway.admin.routes.context import Listing, OrganizationQuery, PageDep, Reference, Wanted
-from gateway.admin.statement_files import HTML_HEADERS, StatementFormat, as_csv, as_page
+from gateway.admin.statement_files import StatementFormat, as_csv, as_page, page_headers
 from gateway.admin.statements import (
     Statement,
     StatementSummary,
@@ -54,7 +54,7 @@ async def show(
     """Read an organization's statement of a month, or a draft of what it would say now."""
     statement = await show_statement(admin.db, admin.scope, parse_month(month), organization=organization)
     if form is StatementFormat.HTML:
-        return Response(as_page(statement), media_type="text/html", headers=HTML_HEADERS)
+        return Response(as_page(statement), media_type="text/html", headers=page_headers())
     if form is StatementFormat.CSV:
         return Response(as_csv(statement), media_type="text/csv")
     return Response(msgspec.json.encode(statement), media_type="application/json")

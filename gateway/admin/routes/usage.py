@@ -85,8 +85,8 @@ def _format(
     return next((types[part] for part in accepted if part in types), ReportFormat.JSON)
 
 
-_FILES = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()}
-_FILES.pop(MEDIA_TYPES[ReportFormat.JSON])
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FILES = {MEDIA_TYPES[form]: _BINARY for form in (ReportFormat.CSV, ReportFormat.PARQUET)}
 
 
 @router.get("", operation_id="report_usage", response_model=UsageReport, responses={200: {"content": _FILES}})
