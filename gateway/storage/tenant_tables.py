@@ -165,7 +165,7 @@ limit_rule = Table(
         name="amounts",
     ),
     CheckConstraint("budget_session_pico_usd >= 0", name="budget_session"),
-    Index("limit_rule_organization_id_idx", "organization_id"),
+    Index("limit_rule_organization_id_id_idx", "organization_id", "id"),
 )
 
 admin_credential = Table(

@@ -73,7 +73,8 @@ async def test_nothing_tells_who_it_was_and_the_sums_stay(postgres_dsn: str) -> 
         await delete_organization(db, PLATFORM, gone.organization)
         erased = await erase(db, gone, batch_rows=2)
         assert erased.removed == {
-            "limit_rule": 2, "membership": 1, "api_key": 1, "admin_credential": 0, "app_user": 1, "team": 1, **NO_WEBHOOKS
+            "limit_rule": 2, "membership": 1, "api_key": 1, "admin_credential": 0, "app_user": 1, "team": 1,
+            **NO_WEBHOOKS
         }  # fmt: skip
         assert erased.cleared.pop("audit_event") > 0
         assert erased.cleared == {
