@@ -81,7 +81,7 @@ BEGIN
     RETURN QUERY {_OF_TIME};
 END
 $$
-"""  # noqa: S608 - a statement of this module alone
+"""
 
 PARTS_SIGNATURE = "(xid8, xid8, timestamp with time zone, timestamp with time zone)"
 SWAP_PARTS = f"""
@@ -107,7 +107,7 @@ BEGIN
     END LOOP;
 END
 $$
-"""
+"""  # noqa: S608 - made of constants of this module
 
 _KEY = "key_id, team_id, user_id, model, served_model, engine"
 _SUMMED = (

@@ -1,7 +1,5 @@
 """Settings of the `penstock` command as a client: which gateway it calls, and what it shows there."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
