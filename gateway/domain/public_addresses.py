@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.domain.addresses import Address
 
-_NAT64: Final = "64:ff9b::/96"
+_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+"""All that IANA gives out: outside are other ways to carry an address of IPv4 (RFC 4291, 2765, 6052, 8215)."""
+
+_SPECIAL: Final = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"), IPv6Network("3fff::/20"))
+"""Special (RFC 6890, 7526, 9637), whatever the `ipaddress` of a release of Python says of them."""
 
 
 def is_public(address: Address) -> bool:
@@ -18,7 +22,8 @@ def is_public(address: Address) -> bool:
     ones are not, nor are those of IPv6 that carry one of IPv4 (mapped, 6to4, Teredo, NAT64): where they lead is said by
     what they carry, and translators differ in which of those they take.
     """
-    if isinstance(address, IPv4Address):
-        return address.is_global and not address.is_multicast
-    carried = address.ipv4_mapped or address.sixtofour or address.teredo or address in IPv6Network(_NAT64)
-    return not carried and address.is_global and not address.is_multicast and not address.is_site_local
+    if not address.is_global or address.is_multicast or any(address in network for network in _SPECIAL):
+        return False
+    return isinstance(address, IPv4Address) or (
+        address in _GLOBAL_UNICAST and not address.sixtofour and not address.teredo
+    )

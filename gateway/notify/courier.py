@@ -166,5 +166,12 @@ def _about(delivery: Delivery) -> dict[str, str | None]:
     return {
         "webhook": str(delivery.webhook_id),
         "organization": None if delivery.organization_id is None else str(delivery.organization_id),
-        "host": urlsplit(delivery.url).hostname,
+        "host": _host(delivery.url),
     }
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None

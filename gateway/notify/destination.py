@@ -7,6 +7,7 @@ another one by then. Redirects are not followed, for the same reason.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ ADDRESSES_MAX = 3
 
 _PORTS = {"https": 443, "http": 80}
 _PORT_MAX = 65_535
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 
 
 class Unreachable(Exception):
@@ -54,7 +56,9 @@ def checked_url(text: str) -> str:
         port = url.port
     except (httpx2.InvalidURL, ValueError):
         raise InvalidRequest("url must look like https://hooks.example.com/penstock", param="url") from None
-    if url.scheme not in _PORTS or not url.host or not (port is None or 0 < port <= _PORT_MAX):
+    host = url.raw_host.decode()
+    named = _NAME.fullmatch(host) or (":" in host and parse_address(host))
+    if url.scheme not in _PORTS or not named or not (port is None or 0 < port <= _PORT_MAX):
         raise InvalidRequest("url must look like https://hooks.example.com/penstock", param="url")
     if url.userinfo:
         raise InvalidRequest("url must not hold a password: receivers verify the signature", param="url")
@@ -74,7 +78,7 @@ async def destinations(text: str, allowed: tuple[Network, ...]) -> list[Destinat
     """
     url = httpx2.URL(text)
     port = url.port or _PORTS[url.scheme]
-    found = await _resolved(url.host, port)
+    found = await _resolved(url.raw_host.decode(), port)  # the very name that its certificate is held against
     permitted = [
         address for address in found if is_within(address, allowed) or (url.scheme == "https" and is_public(address))
     ]

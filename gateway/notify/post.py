@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import httpx2
+import structlog
 
 from gateway import __version__
 from gateway.notify.destination import Unreachable, destinations
@@ -33,6 +34,8 @@ ERROR_CHARS_MAX = 300
 RETRY_AFTER_S_MAX = 86_400.0
 
 GONE = 410
+
+_log = structlog.get_logger("penstock.webhooks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,9 @@ class Post:
             return Outcome(None, f"no answer within {ATTEMPT_S_MAX:.0f} s")
         except httpx2.HTTPError as error:
             return Outcome(None, _said(error))
+        except Exception as error:  # receivers are strangers: what one of them makes go wrong must not stop the others
+            _log.exception("webhook_broken", webhook=str(delivery.webhook_id))
+            return Outcome(None, f"a fault of the gateway ({type(error).__name__}); its log tells more")
 
     async def _send(self, url: str, headers: dict[str, str], body: bytes) -> Outcome:
         places = await destinations(url, self._allowed)
@@ -129,7 +135,7 @@ def retry_after_s(text: str) -> float:
         return min(float(text), RETRY_AFTER_S_MAX)
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # an hour or a zone with many digits is the latter
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)

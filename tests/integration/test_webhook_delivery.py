@@ -151,6 +151,17 @@ async def test_two_leaders_at_once_lose_nothing(office: PostOffice, receiver: Re
         assert [each.status for each in await office.shown(webhook)] == ["delivered"] * 4
 
 
+async def test_nothing_that_one_webhook_makes_go_wrong_stops_others(office: PostOffice, receiver: Receiver) -> None:
+    broken, fine = await make_webhook(office.dsn, receiver.url), await make_webhook(office.dsn, receiver.url)
+    await ask(office.dsn, "UPDATE webhook SET url = 'https://[::1' WHERE id = $1", broken.about.id)
+    for webhook in (broken, fine):
+        await office.ping(webhook)
+    await office.deliver()
+    (delivered,), (failed,) = await office.shown(fine), await office.shown(broken)
+    assert (delivered.status, failed.status, failed.attempts) == ("delivered", "failing", 1)
+    assert failed.last_error == "a fault of the gateway (InvalidURL); its log tells more"
+
+
 async def test_while_a_secret_is_exchanged_both_sign(office: PostOffice, receiver: Receiver) -> None:
     webhook = await make_webhook(office.dsn, receiver.url)
     secrets = [webhook.secret]

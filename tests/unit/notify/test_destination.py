@@ -23,6 +23,7 @@ PRIVATE = [
     *("224.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "240.0.0.1"),
     *("::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "fec0::1", "2001:db8::1"),
     *("::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:0a00:0001::1", "2001:0:0a00:1::1"),
+    *("64:ff9b:1::a9fe:a9fe", "::10.0.0.1", "::ffff:0:10.0.0.1", "3fff::1", "5f00::1", "192.0.0.8", "192.88.99.1"),
 ]  # fmt: skip
 
 
@@ -46,6 +47,7 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         *("https://user:secret@hooks.example.com/", "https://hooks.example.com/#part", "https://hooks.example.com:0/"),
         *("https://hooks.example.com:99999/", "https://hööks.example.com/", "https://hooks.example.com/a b"),
         *("https://hooks.example.com/\n", "https://[::1/", "https://" + "a" * URL_CHARS_MAX),
+        *("https://a]b/", "https://a[/", "https://a..b/", "https://%2e/", "https://a,b/"),
     ],
 )
 def test_what_is_no_address_of_a_webhook_is_refused(url: str) -> None:
@@ -75,6 +77,19 @@ async def test_only_what_was_looked_at_is_connected_to(resolves: Callable[..., N
     assert str(second.address) == "2606:2800:220:1::1"
     resolves(*(f"93.184.216.{number}" for number in range(1, 9)))
     assert len(await destinations("https://hooks.example.com/", ())) == ADDRESSES_MAX
+
+
+async def test_the_name_that_is_looked_up_is_the_one_of_the_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def getaddrinfo(_loop: object, host: str, port: int, **_: object) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (PUBLIC, port))]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    # Spelled out, it is straße, which the resolver of Python takes for strasse: somebody else's.
+    await destinations("https://xn--strae-oqa.example/", ())
+    assert asked == ["xn--strae-oqa.example"]
 
 
 async def test_private_addresses_are_for_those_who_allow_them(resolves: Callable[..., None]) -> None:

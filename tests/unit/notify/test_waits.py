@@ -29,7 +29,11 @@ def test_a_day_holds_a_dozen_attempts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("", 0), ("120", 120), ("99999999", RETRY_AFTER_S_MAX), ("soon", 0), ("-5", 0), ("1e9", 0)]
+    ("text", "seconds"),
+    [
+        *[("", 0), ("120", 120), ("99999999", RETRY_AFTER_S_MAX), ("soon", 0), ("-5", 0), ("1e9", 0)],
+        *[("Thu, 01 Jan 2026 00:00:00 +99999999999999", 0), (f"Thu, 01 Jan 2026 {'1' * 20}:00:00 GMT", 0)],
+    ],
 )
 def test_a_wish_to_wait_is_read_and_bounded(text: str, seconds: float) -> None:
     assert retry_after_s(text) == seconds
