@@ -25,6 +25,8 @@ PROBLEM: Final = "application/problem+json"
 REQUEST_ID: Final = "penstock.request_id"
 """Where an ASGI scope of the control plane holds the request's id."""
 
+_PLAINLY: Final = {"extra_forbidden": "is not a known field", "missing": "is missing"}
+
 
 def request_id_of(scope: Scope) -> str:
     """Return the id of the request with this ASGI scope."""
@@ -83,7 +85,7 @@ def from_validation(error: RequestValidationError) -> InvalidRequest:
     field = field[:FIELD_CHARS_MAX].encode("unicode_escape").decode()
     if not field:
         return InvalidRequest("the body must be a JSON object, sent as application/json")
-    message = "is not a known field" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}"
+    message = _PLAINLY.get(first["type"], f"is wrong: {first['msg']}")
     return InvalidRequest(f"{field} {message}", param=field)
 
 

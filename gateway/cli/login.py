@@ -6,6 +6,7 @@ What is for people goes to standard error, so that `--print-key` has standard ou
 import datetime as dt
 import getpass
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -181,8 +182,10 @@ def _exchange(proof: Proof) -> dict[str, str]:
 
 def _typed_key(url: str) -> str:
     try:
-        return getpass.getpass(f"Admin key for {url} (it is not shown): ")
-    except (EOFError, OSError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", getpass.GetPassWarning)  # where it would be shown, it is not asked for
+            return getpass.getpass(f"Admin key for {url} (it is not shown): ")
+    except (EOFError, OSError, getpass.GetPassWarning):
         raise ConfigError("there is no terminal to ask for an admin key on: give it with --key-stdin") from None
 
 

@@ -137,6 +137,11 @@ async def test_what_cannot_be_is_told_over_http(api: Api, values: dict[str, Any]
     assert answer.json()["detail"].startswith(message)
 
 
+async def test_what_is_missing_is_told_over_http(api: Api) -> None:
+    answer = await api.client.post("/admin/v1/limits", json={"subject": "acme"})
+    assert (answer.status_code, answer.json()["detail"], answer.json()["param"]) == (400, "level is missing", "level")
+
+
 async def test_a_key_is_made_with_limits_of_one_model(api: Api) -> None:
     await api.post("teams", name="core", organization="acme")
     made = await api.post(

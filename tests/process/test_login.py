@@ -239,7 +239,7 @@ def test_without_an_identity_provider_an_admin_key_is_asked_for(
         assert gateway.http().post("/auth/exchange", {"id_token": "x"}).status == 404
         outcome = penstock("login", url)
         assert outcome.code == 1
-        assert "there is no terminal to ask for an admin key on: give it with --key-stdin" in outcome.err
+        assert outcome.err == "error: there is no terminal to ask for an admin key on: give it with --key-stdin\n"
 
 
 def test_an_interrupt_ends_it_and_leaves_nothing(world: World, penstock: Penstock) -> None:
