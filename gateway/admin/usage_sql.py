@@ -111,7 +111,7 @@ class Statement:
     def for_huge_numbers(self) -> str:
         """The same for rollups of which a single row has more than 64 bits, which Postgres refuses otherwise.
 
-        Sums have any number of digits either way. Of 64-bit numbers Postgres makes them in half the time and memory.
+        Sums have any number of digits either way; of 64-bit numbers Postgres makes them sooner and in less memory.
         """
         return self.sql.replace(f"::{_NUMBER})", "::numeric)")
 
