@@ -1,7 +1,7 @@
 """Admin credentials: the keys of the control-plane API, of the platform, of an organization or of a person in one."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 from uuid import UUID
@@ -169,16 +169,23 @@ async def list_admin_credentials(
 
 
 async def revoke_admin_credential(
-    db: Database, scope: Scope, reference: str, *, keep_last: bool = False
+    db: Database,
+    scope: Scope,
+    reference: str,
+    *,
+    keep_last: bool = False,
+    check: Callable[[AdminCredential], None] | None = None,
 ) -> AdminCredential:
     """Revoke the credential with this id, public id or text; again changes nothing.
 
     With `keep_last`, not the last one that administers the platform, without which nobody could make another over
-    HTTP. Raises NotFound, Conflict.
+    HTTP. `check` is shown the credential, held, and may refuse. Raises NotFound, Conflict, what `check` raises.
     """
     # All of them are held, in one order: of two that are revoked at once, the second sees what the first has done.
     counting = await platform_credentials(db, scope) if keep_last and scope.role is Role.PLATFORM_ADMIN else []
     credential = await find_admin_credential(db, scope, reference, lock=True)
+    if check is not None:
+        check(credential)
     if counting == [credential.id]:
         raise Conflict(
             "this is the last admin key of the platform: make another first, or revoke it beside the database with"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
-from gateway.errors import ConfigError, Conflict, StorageUnavailable
+from gateway.errors import ConfigError, Conflict, InvalidRequest, StorageUnavailable
 from gateway.storage.dsn import asyncpg_dsn, redacted
 from gateway.storage.postgres import AWAY_ERRORS
 
@@ -51,6 +51,7 @@ _REFUSED = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
 )
+_NO_TEXT = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 _CHANGED = (asyncpg.ForeignKeyViolationError, asyncpg.UniqueViolationError)
 
 
@@ -99,6 +100,8 @@ async def translated() -> AsyncIterator[None]:
         raise StorageUnavailable("the database has no tables of this release; run: penstock migrate") from error
     except _REFUSED as error:
         raise StorageUnavailable(f"Postgres refuses: {_one_line(str(error))}") from error
+    except _NO_TEXT as error:
+        raise InvalidRequest("a value holds a character that no text in the database has, such as NUL") from error
     except _CHANGED as error:
         raise Conflict("something that this refers to was changed meanwhile; try again") from error
     except _AWAY as error:

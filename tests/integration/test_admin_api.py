@@ -165,6 +165,20 @@ async def test_what_is_wrong_names_the_field(api: Api) -> None:
         assert (status, error["param"]) == (400, param), (path, query, error)
 
 
+async def test_no_text_in_a_query_is_a_fault(api: Api) -> None:
+    """Postgres keeps no NUL; whatever parameter it comes in."""
+    document = (await api.client.get("/openapi.json")).json()
+    lists = {path: one["get"] for path, one in document["paths"].items() if "get" in one and "{" not in path}
+    answers = {
+        (path, parameter["name"]): (await api.client.get(path, params={parameter["name"]: "a\x00"})).status_code
+        for path, operation in lists.items()
+        for parameter in operation.get("parameters", ())
+        if path.startswith("/admin/v1/")
+    }
+    assert {answers["/admin/v1/users", "name"], answers["/admin/v1/audit", "actor"]} == {400}
+    assert set(answers.values()) == {400, 404}, answers
+
+
 @pytest.mark.parametrize(
     ("content", "content_type"),
     [
@@ -253,3 +267,14 @@ async def test_the_openapi_document_tells_what_is_answered(api: Api) -> None:
             assert {"400", "401", "404", "503"} <= set(operation["responses"])
             assert ("security" in operation) == (name not in public), name
     assert document["paths"]["/admin/v1/keys/{key}"]["delete"]["operationId"] == "revoke_key"
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_a_misspelt_parameter_lets_nothing_through(api: Api, method: str) -> None:
+    await api.post("organizations", name="acme")
+    await api.post("limits", level="organization", subject="acme", requests_per_minute=5)
+    query = {"level": "organization", "subject": "acme", "modle": "qwen-coder"}
+    status, problem = await api.refused(method, "limits", params=query)
+    assert (status, problem["param"]) == (400, "modle")
+    assert "model" in problem["detail"]
+    assert len((await api.get("limits"))["data"]) == 1

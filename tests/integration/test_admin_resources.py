@@ -4,6 +4,7 @@ changes and their ETags, filters, and what becomes of what hangs on them.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -168,6 +169,13 @@ async def test_the_last_key_of_the_platform_stays(api: Api) -> None:
     assert (await sent(api, "DELETE", f"admin-keys/{own['id']}", key=other["key"])).json()["status"] == "revoked"
     assert (await sent(api, "DELETE", f"admin-keys/{own['id']}", key=other["key"])).status_code == 200
     assert (await sent(api, "DELETE", f"admin-keys/{other['id']}", key=other["key"])).status_code == 409
+
+
+async def test_of_two_who_revoke_an_admin_key_the_second_is_told(api: Api) -> None:
+    made = await api.post("admin-keys", organization="acme")
+    tag = (await sent(api, "GET", f"admin-keys/{made['id']}")).headers["etag"]
+    both = [sent(api, "DELETE", f"admin-keys/{made['id']}", headers={"if-match": tag}) for _ in range(2)]
+    assert sorted(answer.status_code for answer in await asyncio.gather(*both)) == [200, 412]
 
 
 async def test_prices_are_set_by_the_platform_and_read_by_all(api: Api) -> None:

@@ -84,6 +84,6 @@ async def revoke(admin: AdminDep, admin_key: _AdminKey) -> AdminCredential:
 
     The last one that administers the platform stays: without it nobody could make another over HTTP.
     """
-    admin.check_match(await find_admin_credential(admin.db, admin.scope, admin_key))
-    keep_last = admin.caller.kind != "local"
-    return await revoke_admin_credential(admin.db, admin.scope, admin_key, keep_last=keep_last)
+    return await revoke_admin_credential(
+        admin.db, admin.scope, admin_key, keep_last=admin.caller.kind != "local", check=admin.check_match
+    )
