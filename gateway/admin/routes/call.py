@@ -19,10 +19,12 @@ from gateway.admin.idempotency import IDEMPOTENCY_KEY, Repeatable
 from gateway.admin.rendering import request_id_of
 from gateway.admin.routes.tags import entity_tag, matches
 from gateway.authenticate.key import ADMIN_PREFIX, parse_key
-from gateway.errors import InvalidKey, PreconditionFailed
+from gateway.errors import InvalidKey, InvalidRequest, PreconditionFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    from fastapi.dependencies.models import Dependant
 
     from gateway.admin.database import Database
     from gateway.admin.routes.context import Control
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 TOKEN_CHARS_MAX = 16_384
 """Tokens of identity providers are long when somebody is in many groups."""
+
+PARAMETER_CHARS_MAX = 100
+"""How much of an unknown parameter's name is told."""
 
 CALLER = "penstock.caller"
 """Where an ASGI scope holds a caller that needs no token: only who calls in-process can put it there."""
@@ -93,12 +98,14 @@ class AdminRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what serves a request of this route."""
         handle = super().get_route_handler()
+        parameters = _query_parameters(self.dependant)
 
         async def serve(request: Request) -> Response:
             control: Control = request.app.state.control
             recognise = await _recogniser(control, request)
             async with control.transaction(readonly=request.method in _READS) as db:
                 caller = await recognise(db)
+                _check_query(request, parameters)
                 admin = Admin(db, caller, control, request, {})
                 request.state.admin = admin
                 if request.method in _READS:
@@ -117,6 +124,21 @@ class AdminRoute(APIRoute):
                 return await repeatable.once(db, lambda: _handled(handle, admin, request))
 
         return serve
+
+
+def _query_parameters(dependant: Dependant) -> frozenset[str]:
+    """Return the names of all query parameters that a route reads, through what it depends on, too."""
+    own = {parameter.alias for parameter in dependant.query_params}
+    return frozenset(own.union(*map(_query_parameters, dependant.dependencies)))
+
+
+def _check_query(request: Request, parameters: frozenset[str]) -> None:
+    """Raise InvalidRequest for a parameter that is not read: a misspelt filter would let everything through."""
+    for name in request.query_params:
+        if name not in parameters:
+            known = ", ".join(sorted(parameters)) or "none"
+            shown = name[:PARAMETER_CHARS_MAX].encode("unicode_escape").decode()
+            raise InvalidRequest(f"{shown} is not a known query parameter; there are: {known}", param=shown)
 
 
 async def _handled(
