@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.admin.database import transaction_on
 from gateway.domain.config import EngineKind, GatewayConfig, ModelConfig, PoolConfig
 from gateway.domain.engines import EngineState
 from tests.support.admin_api import Api, serving
+from tests.support.postgres import ask
+from tests.support.waiting import wait_until_asked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -171,11 +174,20 @@ async def test_the_last_key_of_the_platform_stays(api: Api) -> None:
     assert (await sent(api, "DELETE", f"admin-keys/{other['id']}", key=other["key"])).status_code == 409
 
 
-async def test_of_two_who_revoke_an_admin_key_the_second_is_told(api: Api) -> None:
+async def test_of_two_who_revoke_an_admin_key_the_second_is_told(api: Api, postgres_dsn: str) -> None:
     made = await api.post("admin-keys", organization="acme")
     tag = (await sent(api, "GET", f"admin-keys/{made['id']}")).headers["etag"]
     both = [sent(api, "DELETE", f"admin-keys/{made['id']}", headers={"if-match": tag}) for _ in range(2)]
-    assert sorted(answer.status_code for answer in await asyncio.gather(*both)) == [200, 412]
+    async with transaction_on(postgres_dsn) as db:
+        await db.execute("SELECT 1 FROM admin_credential FOR UPDATE")
+        answers = asyncio.gather(*both)
+        await wait_until_asked(lambda: _both_wait(postgres_dsn), "both have read the key and wait to change it")
+    assert sorted(answer.status_code for answer in await answers) == [200, 412]
+
+
+async def _both_wait(dsn: str) -> bool:
+    held = "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool(await ask(dsn, held))
 
 
 async def test_prices_are_set_by_the_platform_and_read_by_all(api: Api) -> None:
