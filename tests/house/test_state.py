@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DECLARATIONS = frozenset(
     # values and types of the language and its library
-    {"UUID", "dt.date", "dt.datetime", "dt.timedelta"}
+    {"UUID", "dt.date", "dt.datetime", "dt.timedelta", "IPv4Network", "IPv6Network"}
     | {
         "NewType",
         "ParamSpec",
