@@ -32,13 +32,11 @@ CONNECT_TIMEOUT_S = 4.0
 STATEMENT_TIMEOUT_S = 60.0
 """How long one statement may run; usage reports over long times are the longest."""
 
-_AWAY = (
-    *AWAY_ERRORS,
-    asyncpg.LockNotAvailableError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.ReadOnlySQLTransactionError,
-)
+RETRY_AFTER_S = 1.0
+"""When who was told to try again may do so."""
+
+_AWAY = (*AWAY_ERRORS, asyncpg.ReadOnlySQLTransactionError)
+_BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _NOT_MIGRATED = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
@@ -104,8 +102,12 @@ async def translated() -> AsyncIterator[None]:
         raise InvalidRequest("a value holds a character that no text in the database has, such as NUL") from error
     except _CHANGED as error:
         raise Conflict("something that this refers to was changed meanwhile; try again") from error
+    except _BUSY as error:
+        message = "others change the same things at this moment; try again"
+        raise StorageUnavailable(message, retry_after_s=RETRY_AFTER_S) from error
     except _AWAY as error:
-        raise StorageUnavailable("Postgres does not answer; try again when it is back") from error
+        message = "Postgres does not answer; try again when it is back"
+        raise StorageUnavailable(message, retry_after_s=RETRY_AFTER_S) from error
 
 
 @asynccontextmanager
