@@ -47,6 +47,7 @@ def onboarding(settings: Settings, stages: Stages, prices: PriceTable) -> dict[s
         name=settings.opencode_provider_name,
         model=settings.opencode_model,
         small_model=settings.opencode_small_model,
+        only=settings.opencode_only,
     )
 
     def address(scope: Scope) -> str:

@@ -35,6 +35,7 @@ class Provider:
     name: str
     model: str | None = None
     small_model: str | None = None
+    only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,10 @@ def troubled_config(provider: Provider, trouble: Trouble) -> dict[str, Any]:
 
 
 def _document(provider: Provider, name: str, models: dict[str, Any], first: str, small: str) -> dict[str, Any]:
+    alone = {"enabled_providers": [provider.id]} if provider.only else {}
     return {
         "$schema": SCHEMA,
+        **alone,
         "provider": {
             provider.id: {
                 "npm": "@ai-sdk/openai-compatible",

@@ -61,6 +61,12 @@ class PublicSettings(BaseModel):
         "that it begins with.",
     )
 
+    opencode_only: bool = Field(
+        default=False,
+        description="Whether OpenCode offers this gateway's models alone: neither the free ones that it comes with, "
+        "which send prompts elsewhere, nor those of providers that developers have logged in to themselves.",
+    )
+
     @field_validator("public_url")
     @classmethod
     def _plain_address(cls, url: str | None) -> str | None:

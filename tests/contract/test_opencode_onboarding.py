@@ -40,7 +40,7 @@ TASK = "Use the bash tool to run: echo hello | tee greeting.txt"
 def stack(databases: Databases, servers: ServerAddresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One replica before one engine, with a small model for titles."""
     engines, folder = [EngineProcess(UPSTREAM)], tmp_path_factory.mktemp("onboarding")
-    config = {"models": MODELS, "settings": {"opencode_small_model": "titles"}}
+    config = {"models": MODELS, "settings": {"opencode_small_model": "titles", "opencode_only": True}}
     with running_stack(databases, servers, folder, engines=engines, config=config) as running:
         yield running
 
@@ -64,6 +64,8 @@ def test_one_command_and_it_works(stack: Stack, developer: Developer) -> None:
 
     known = developer.described()
     assert set(known) == set(ALLOWED), "what the key may not use is not told"
+    offered = developer("models").out.split()
+    assert {name.partition("/")[0] for name in offered} == {"penstock"}, "none that sends prompts elsewhere"
     coder, titles = known["coder"], known["titles"]
     assert (coder["limit"], titles["limit"]) == (SIZES, {"context": 0, "output": 0})
     assert coder["cost"] == {"input": 0.2, "output": 0.8, "cache": {"read": 0.02, "write": 0}}

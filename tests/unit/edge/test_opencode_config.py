@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -82,6 +83,14 @@ def test_nothing_is_offered_that_opencode_would_fill_in() -> None:
     config = config_of([model("{env:HOME}"), model("{file:/etc/passwd}"), model("a{b}")])
     assert [each.name for each in offered(config, principal())] == ["a{b}"]
     assert offered(config, principal({"another"})) == []
+
+
+def test_the_gateway_alone_is_offered_where_a_setting_says_so() -> None:
+    alone = replace(ACME, only=True)
+    made = opencode_config(alone, config_of([model("coder")]), principal(), lambda _: None)
+    troubled = troubled_config(alone, Trouble("no-key", "no key was sent"))
+    assert made["enabled_providers"] == troubled["enabled_providers"] == ["acme"]
+    assert "enabled_providers" not in troubled_config(ACME, Trouble("no-key", "no key was sent"))
 
 
 def test_trouble_is_the_only_model() -> None:
