@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel
 
 from gateway.admin.caller import Caller, set_actor
 from gateway.admin.credentials import verify_admin_credential
@@ -128,7 +129,13 @@ class AdminRoute(APIRoute):
 
 def _query_parameters(dependant: Dependant) -> frozenset[str]:
     """Return the names of all query parameters that a route reads, through what it depends on, too."""
-    own = {parameter.alias for parameter in dependant.query_params}
+    own: set[str] = set()
+    for parameter in dependant.query_params:
+        kind = parameter.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):  # each of its fields is a parameter
+            own.update(field.alias or name for name, field in kind.model_fields.items())
+        else:
+            own.add(parameter.alias)
     return frozenset(own.union(*map(_query_parameters, dependant.dependencies)))
 
 
