@@ -75,6 +75,7 @@ async def _make(run: Run, team: Team, name: str, after: dict[str, Any]) -> ApiKe
             f"team {quoted(team.name)} has no service key named {quoted(name)}, and the text of a key is shown only"
             f" when it is made: penstock key create --org … --team … --name …, or apply with --create-keys"
         )
+    run.scope.require_team(team.id, "make service keys")  # a member's would be its own, and another at each time
     new = NewApiKey(
         team=str(team.id), name=name, models=after.get("models"), addresses=after.get("addresses"), expires_in=None
     )

@@ -8,7 +8,7 @@ from gateway.admin.apply_plan import Run, at, every
 from gateway.admin.memberships import Member, add_member, change_member, find_member, list_members, remove_member
 from gateway.admin.scope import PersonRole
 from gateway.admin.teams import Team, create_team, delete_team, list_teams
-from gateway.admin.users import User, create_user, delete_user, find_user, list_users, update_user
+from gateway.admin.users import User, create_user, delete_user, find_user, list_users, signed_in_users, update_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,15 +94,22 @@ async def prune_people(
     declared_teams: Mapping[str, object] | None,
     place: tuple[str, ...],
 ) -> None:
-    """Delete the teams and users that written sections do not have, which ends their keys."""
+    """Delete the teams and users that written sections do not have, which ends their keys.
+
+    Who appeared by signing in stays, as its memberships do: a file that is made by hand does not know of it, and who is
+    deleted is kept out at every further sign-in.
+    """
     for name in () if declared_teams is None else _pruned(run, teams, declared_teams):
         with at(*place, "teams"):
             await delete_team(run.db, run.scope, str(teams[name].id))
             run.deleted("team", (owner.name, name), {})
-    for name in () if declared_users is None else _pruned(run, users, declared_users):
-        with at(*place, "users"):
-            await delete_user(run.db, run.scope, str(users[name].id))
-            run.deleted("user", (owner.name, name), {"role": users[name].role})
+    unwanted = [] if declared_users is None else _pruned(run, users, declared_users)
+    signed_in = await signed_in_users(run.db, owner.id) if unwanted else frozenset()
+    for name in unwanted:
+        if users[name].id not in signed_in:
+            with at(*place, "users"):
+                await delete_user(run.db, run.scope, str(users[name].id))
+                run.deleted("user", (owner.name, name), {"role": users[name].role})
 
 
 def _pruned(run: Run, present: Mapping[str, object], declared: Mapping[str, object]) -> list[str]:

@@ -188,6 +188,15 @@ async def update_user(
     return wanted
 
 
+async def signed_in_users(db: Database, organization_id: UUID) -> frozenset[UUID]:
+    """Return who of an organization is known to an identity provider; the caller's reach is held before."""
+    rows = await db.fetch(
+        "SELECT id FROM app_user WHERE organization_id = $1 AND oidc_subject IS NOT NULL AND deleted_at IS NULL",
+        organization_id,
+    )
+    return frozenset(row["id"] for row in rows)
+
+
 async def delete_user(db: Database, scope: Scope, reference: str, *, organization: str | None = None) -> User:
     """Delete a user (id or name) for ever: the keys held are revoked, which acts within a second; the name is free.
 

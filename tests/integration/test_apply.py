@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.admin.apply_document import json_schema
+from gateway.admin.database import session_on
 from tests.support.admin_api import serving
 from tests.support.command import REPOSITORY, Penstock
 from tests.support.ledger import rows_of
@@ -193,3 +194,23 @@ async def test_nobody_declares_beyond_its_reach(postgres_dsn: str) -> None:
         assert "must be exact" in error["detail"]
         large = {"organizations": {f"org-{number}": None for number in range(400_000)}}
         assert (await api.refused("POST", "apply", json=large))[0] == 413
+
+
+async def test_who_signs_in_is_not_pruned_and_a_member_makes_no_service_key(postgres_dsn: str) -> None:
+    async with serving(postgres_dsn) as api:
+        document = {"acme": {"users": {"alice": None, "bob": None, "carol": None}, "teams": {"core": None}}}
+        await api.post("apply", organizations=document)
+        await api.post("teams/core/members", user="bob")
+        async with session_on(postgres_dsn) as connection:
+            known = "UPDATE app_user SET oidc_issuer = 'https://id.example', oidc_subject = name WHERE name = 'bob'"
+            await connection.execute(known)
+        del document["acme"]["users"]["bob"], document["acme"]["users"]["carol"]
+        answer = await api.client.post("/admin/v1/apply?prune=true", json={"organizations": document})
+        assert [change["path"] for change in answer.json()["changes"]] == [["acme", "carol"]]
+        assert [user["name"] for user in (await api.get("users"))["data"]] == ["alice", "bob"]
+        key = (await api.post("admin-keys", user="bob", organization="acme"))["key"]
+        api.client.headers["authorization"] = f"Bearer {key}"
+        wanted = {"organizations": {"acme": {"teams": {"core": {"keys": {"ci": None}}}}}}
+        status, error = await api.refused("POST", "apply?create_keys=true", json=wanted)
+        assert (status, error["param"]) == (403, "/organizations/acme/teams/core/keys/ci")
+        assert (await api.get("keys"))["data"] == []
