@@ -34,15 +34,20 @@ def document_of(body: bytes, place: object) -> Any:
     """Return an answer's JSON document. Raises GatewayError when it is none."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise GatewayError(f"{place} answers with something else than JSON: is it a gateway?") from None
+
+
+def no_document(place: object) -> GatewayError:
+    """Return the error of an answer that is JSON, and nothing that the API answers with."""
+    return GatewayError(f"{place} answers with something else than was asked for: is it a gateway?")
 
 
 def error_of(status: int, body: bytes, place: object, retry_after_s: float | None) -> GatewayError:
     """Return the error that an answer tells of, of the class that a command knows it by."""
     try:
         problem = msgspec.json.decode(body, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return GatewayError(f"{place} answers with status {status} and without a reason: is it a gateway?")
     detail = printable(problem.detail)
     for theirs, ours in _SPELLINGS.items():

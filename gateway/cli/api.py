@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from gateway.cli.answers import document_of, error_of
+from gateway.cli.answers import document_of, error_of, no_document
 from gateway.cli.progress import progress
 from gateway.errors import GatewayError, InvalidRequest, NotFound, Unavailable
 
@@ -99,10 +99,12 @@ class Api:
         after: object = None
         while True:
             page = self.get(*path, **{"limit": PAGE_ROWS} | query, after=after)
+            if not isinstance(page.get("data"), list) or page.get("next_after") == after is not None:
+                raise no_document(self.place)
             rows += page["data"]
-            if page["next_after"] is None:
+            after = page.get("next_after")
+            if after is None:
                 return rows
-            after = page["next_after"]
 
     def post(self, *path: str, body: Mapping[str, object], **query: object) -> Any:
         """Make something and return it; sent again when its answer is lost, and done once. Raises GatewayError."""
@@ -129,7 +131,12 @@ class Api:
         body: Mapping[str, object] | None = None,
     ) -> Any:
         answer = self._asked(method, path, query, body)
-        return document_of(answer, self.place) if answer else None
+        if not answer and method == "DELETE":
+            return None
+        document = document_of(answer, self.place)
+        if not isinstance(document, dict):
+            raise no_document(self.place)
+        return document
 
     def _asked(
         self, method: str, path: tuple[str, ...], query: Mapping[str, object], body: Mapping[str, object] | None

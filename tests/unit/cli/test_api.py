@@ -126,6 +126,10 @@ def test_problems_are_the_errors_that_commands_know() -> None:
         (httpx2.Response(302, headers={"location": "https://elsewhere.example"}), "an admin key does not follow"),
         (httpx2.Response(502, text="<html>bad gateway</html>"), "status 502 and without a reason: is it a gateway"),
         (httpx2.Response(200, text="<html>hello</html>"), "something else than JSON: is it a gateway"),
+        (httpx2.Response(200), "something else than JSON: is it a gateway"),
+        (httpx2.Response(200, text="[" * 100_000), "something else than JSON: is it a gateway"),
+        (httpx2.Response(500, text="[" * 100_000), "status 500 and without a reason: is it a gateway"),
+        (httpx2.Response(200, text="[1]"), "something else than was asked for: is it a gateway"),
     ],
 )
 def test_what_is_no_gateway_is_told(answer: httpx2.Response, message: str) -> None:
