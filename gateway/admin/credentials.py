@@ -11,7 +11,7 @@ from gateway.admin.database import Database
 from gateway.admin.names import as_id, checked_name
 from gateway.admin.organizations import narrowed
 from gateway.admin.page import FIRST_PAGE, Page
-from gateway.admin.scope import Role, Scope
+from gateway.admin.scope import PersonRole, Role, Scope
 from gateway.admin.users import find_user
 from gateway.authenticate.key import ADMIN_PREFIX, Peppers, make_key, parse_key
 from gateway.errors import Conflict, InvalidKey, InvalidRequest, NotFound
@@ -179,11 +179,19 @@ async def revoke_admin_credential(
     """Revoke the credential with this id, public id or text; again changes nothing.
 
     With `keep_last`, not the last one that administers the platform, without which nobody could make another over
-    HTTP. `check` is shown the credential, held, and may refuse. Raises NotFound, Conflict, what `check` raises.
+    HTTP. `check` is shown the credential, held, and may refuse. Raises NotFound, Conflict, what `check` raises,
+    and Forbidden for that of a person with a wider role.
     """
     # All of them are held, in one order: of two that are revoked at once, the second sees what the first has done.
     counting = await platform_credentials(db, scope) if keep_last and scope.role is Role.PLATFORM_ADMIN else []
     credential = await find_admin_credential(db, scope, reference, lock=True)
+    if credential.user_id is not None:
+        role = await db.fetchval(
+            "SELECT role FROM app_user WHERE organization_id = $1 AND id = $2",
+            credential.organization_id,
+            credential.user_id,
+        )
+        scope.require_grant(PersonRole(role))
     if check is not None:
         check(credential)
     if counting == [credential.id]:

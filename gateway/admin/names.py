@@ -33,6 +33,16 @@ def checked_name(name: str, param: str = "name") -> str:
     return name
 
 
+def tenant_name(name: str) -> str:
+    """Return a name that an organization, team or user may have: it stands in addresses, `/admin/v1/teams/NAME`.
+
+    Raises InvalidRequest as `checked_name` does, and for a slash, which servers and proxies take for a part's end.
+    """
+    if "/" in name or name in {".", ".."}:
+        raise InvalidRequest("name must not hold a slash, nor be . or ..: it stands in addresses", param="name")
+    return checked_name(name)
+
+
 def checked_models(models: tuple[str, ...]) -> tuple[str, ...]:
     """Return model names of penstock.yaml without repetitions; whether they exist there is not known here."""
     if not models or len(models) > MODELS_MAX:

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from gateway.admin.database import Database
-from gateway.admin.names import checked_name, id_and_name, quoted
+from gateway.admin.names import id_and_name, quoted, tenant_name
 from gateway.admin.page import FIRST_PAGE, Page
 from gateway.admin.scope import Scope
 from gateway.errors import Conflict, NotFound
@@ -33,7 +33,7 @@ async def create_organization(db: Database, scope: Scope, name: str) -> Organiza
     scope.require_platform("create organizations")
     try:
         row = await db.fetchrow(
-            "INSERT INTO organization (name) VALUES ($1) RETURNING id, name, created_at", checked_name(name)
+            "INSERT INTO organization (name) VALUES ($1) RETURNING id, name, created_at", tenant_name(name)
         )
     except asyncpg.UniqueViolationError as error:
         raise _taken(name) from error
@@ -84,7 +84,7 @@ async def rename_organization(db: Database, scope: Scope, organization: Organiza
         await db.execute(
             "UPDATE organization SET name = $2 WHERE id = $1 AND deleted_at IS NULL",
             organization.id,
-            checked_name(name),
+            tenant_name(name),
         )
     except asyncpg.UniqueViolationError as error:
         raise _taken(name) from error

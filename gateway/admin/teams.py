@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from gateway.admin.database import Database
-from gateway.admin.names import checked_name, id_and_name, quoted, the_only
+from gateway.admin.names import id_and_name, quoted, tenant_name, the_only
 from gateway.admin.organizations import find_organization, narrowed
 from gateway.admin.page import FIRST_PAGE, Page
 from gateway.admin.scope import Scope
@@ -41,7 +41,7 @@ async def create_team(db: Database, scope: Scope, name: str, *, organization: st
 
     Raises InvalidRequest, NotFound, Conflict for a taken name, Forbidden for a person of the organization.
     """
-    checked_name(name)
+    tenant_name(name)
     owner = await find_organization(db, scope, organization)
     scope.require_organization("create teams")
     try:
@@ -102,7 +102,7 @@ async def rename_team(db: Database, scope: Scope, team: Team, name: str) -> Team
     scope.require_organization("rename teams")
     try:
         await db.execute(
-            "UPDATE team SET name = $3 WHERE organization_id = $1 AND id = $2", *_key(team), checked_name(name)
+            "UPDATE team SET name = $3 WHERE organization_id = $1 AND id = $2", *_key(team), tenant_name(name)
         )
     except asyncpg.UniqueViolationError as error:
         raise _taken(name, team.organization) from error

@@ -157,8 +157,11 @@ async def usage_report(db: Database, scope: Scope, asked: Asked, *, organization
     Args:
         organization: id or name of one organization to report on. Raises NotFound when it is not within the scope.
 
-    Raises InvalidRequest, also for a report of more than REPORT_ROWS_MAX rows; NotFound for whom a filter names.
+    Raises InvalidRequest, also for a report of more than REPORT_ROWS_MAX rows; NotFound for whom a filter names;
+    Forbidden when somebody else than the platform asks for engines.
     """
+    if Grouping.ENGINE in asked.by or asked.filters.engine is not None:
+        scope.require_platform("see engines: ask by model")  # their addresses are of networks inside
     scope = await narrowed(db, scope, organization)
     own, values = await conditions(db, scope, asked.filters)
     cover = Cover.of(asked.period.since, asked.period.until, asked.cut)

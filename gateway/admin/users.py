@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from gateway.admin.database import Database
-from gateway.admin.names import checked_name, id_and_name, quoted, the_only
+from gateway.admin.names import id_and_name, quoted, tenant_name, the_only
 from gateway.admin.organizations import find_organization, narrowed
 from gateway.admin.page import FIRST_PAGE, Page
 from gateway.admin.scope import PersonRole, Scope
@@ -76,7 +76,7 @@ async def create_user(
     Raises InvalidRequest, NotFound for the organization or a team, Conflict for a taken name, Forbidden for a person
     of the organization and for a role that is wider than the caller's.
     """
-    checked_name(name)
+    tenant_name(name)
     if len(teams) > TEAMS_MAX:
         raise InvalidRequest(f"at most {TEAMS_MAX} teams at once", param="teams")
     owner = await find_organization(db, scope, organization)
@@ -170,7 +170,7 @@ async def update_user(
         scope.require_grant(role)
     wanted = replace(
         user,
-        name=user.name if name is None else checked_name(name),
+        name=user.name if name is None else tenant_name(name),
         role=role or user.role,
         role_source=user.role_source if role is None else "manual",
     )

@@ -149,17 +149,30 @@ async def test_nobody_makes_itself_wider(api: Api) -> None:
     await api.post("users", name="root", organization="acme", role="platform_admin")
     await sent(api, "PATCH", "users/lead", json={"role": "organization_admin"})
     key = await admin_key(api, user="lead")
+    of_root = await api.post("admin-keys", user="root")
     for method, path, body in (
         ("PATCH", "users/lead", {"role": "platform_admin"}),
         ("PATCH", "users/root", {"role": "member"}),
         ("DELETE", "users/root", None),
         ("POST", "admin-keys", {"user": "root"}),
+        ("DELETE", f"admin-keys/{of_root['id']}", None),
         ("POST", "limits", {"level": "organization", "subject": "acme", "requests_per_minute": 5}),
     ):
         answer = await sent(api, method, path, key=key, json=body)
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), (method, path)
     made = (await sent(api, "POST", "admin-keys", key=key, json={})).json()
     assert (made["organization"], made["user"]) == ("acme", None)
+
+
+async def test_names_can_stand_in_addresses(api: Api) -> None:
+    """A team `x/members/carl` would be taken for a member of the team `x`, wherever an address is decoded."""
+    for path, body in (
+        ("organizations", {"name": "a/b"}),
+        ("teams", {"name": "core/members/dev", "organization": "acme"}),
+        ("users", {"name": "..", "organization": "acme"}),
+    ):
+        assert (await api.refused("POST", path, json=body))[1]["param"] == "name"
+    assert (await api.refused("PATCH", "teams/core", json={"name": "a/b"}))[0] == 400
 
 
 async def test_the_last_key_of_the_platform_stays(api: Api) -> None:
@@ -224,6 +237,8 @@ async def test_engines_are_told_to_the_platform_without_what_is_secret(api: Api)
     assert (part["models"], part["available"]) == (["qwen"], True)
     assert (await api.get("pools"))["data"] == [all_of_it]
     assert (await api.refused("GET", "pools/other"))[0] == 404
+    for query in ("by=engine", "by=model,engine", "by=model&engine=http://engine:8000"):
+        assert (await sent(api, "GET", f"usage?{query}", key=key)).status_code == 403, "addresses of networks inside"
 
 
 def test_the_first_admin_key_is_made_beside_the_database(penstock: Penstock) -> None:

@@ -87,7 +87,7 @@ async def test_a_person_sees_its_teams_and_what_is_its_own(postgres_dsn: str) ->
             (Scope(organization, me, (tenant.team_id,), (tenant.team_id,)), 3),
             (Scope(organization, me, (), (tenant.team_id,)), 2),
         ):
-            for by in Grouping:
+            for by in set(Grouping) - {Grouping.ENGINE}:
                 rows = (await usage_report(db, scope, Asked(LAST_DAY, (by,)))).rows
                 assert sum(row.requests for row in rows) == requests, (scope.role, by)
         member = Scope(organization, me, (), (tenant.team_id,))

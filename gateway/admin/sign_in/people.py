@@ -198,8 +198,9 @@ async def _insert(db: Database, user_id: UUID, organization_id: UUID, identity: 
 
 
 def _presentable(name: str) -> str:
-    """Return a name that a user may have: one that does not look like an id."""
-    return f"user-{name}" if as_id(name) is not None else name
+    """Return a name that a user may have: one that does not look like an id, and can stand in an address."""
+    name = name.replace("/", "-")
+    return f"user-{name}" if as_id(name) is not None or name in {".", ".."} else name
 
 
 async def _refresh(db: Database, person: Person, identity: Identity, role: Role) -> None:
