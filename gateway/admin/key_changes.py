@@ -42,6 +42,12 @@ class KeyChange:
         """Whether nothing is changed that a key may do."""
         return self.models is None and self.addresses is None and self.expires_at is None
 
+    def takes_time_alone_from(self, key: ApiKey) -> bool:
+        """Whether of what a key may do, nothing is changed but that it ends sooner."""
+        end = self.expires_at
+        sooner = isinstance(end, dt.datetime) and (key.expires_at is None or end <= key.expires_at)
+        return sooner and self.models is None and self.addresses is None
+
 
 @dataclass(frozen=True, slots=True)
 class RotatedKey:
@@ -58,14 +64,15 @@ class RotatedKey:
 async def update_key(db: Database, scope: Scope, reference: str, change: KeyChange) -> ApiKey:
     """Change a key (id, public id or text), which acts within a second. An expired key may be prolonged.
 
-    A key's holder may change its name; what it may do is for administrators of its team and above.
+    A key's holder may change its name and have it end sooner, as it may revoke it; what else it may do is for
+    administrators of its team and above.
 
     Raises InvalidRequest, NotFound, Forbidden, and Conflict for a revoked key.
     """
     key = await find_key(db, scope, reference, lock=True)
     if key.status == "revoked":
         raise Conflict("the key is revoked, for ever: make a new one", param="key")
-    if not change.is_of_the_name_alone:
+    if not (change.is_of_the_name_alone or change.takes_time_alone_from(key)):
         scope.require_team(key.team_id, "change what a key may do")
     if change == KeyChange():
         raise InvalidRequest("say what to change: name, models, addresses or expires_at")

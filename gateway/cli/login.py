@@ -69,7 +69,7 @@ def login(
     expires_in: Annotated[
         str | None,
         typer.Option(
-            "--expires-in", metavar="90d", help="How long a key that is made is valid. Default: until revoked."
+            "--expires-in", metavar="90d", help="How long that key is valid at the most. Default: until revoked."
         ),
     ] = None,
     ca_file: _CaFile = None,

@@ -6,9 +6,11 @@ before counts for a day more, so that work that runs goes on, and keys do not pi
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.admin.times import parse_lifetime
 from gateway.cli.answers import printable
 from gateway.errors import ConfigError, InvalidRequest, NotFound
 
@@ -30,11 +32,13 @@ def personal_key(
         api: the gateway, as this person.
         tool: what the key is for; a part of its name.
         team: id or name of one of the person's teams; None: the only one, the one of the key there is, else as chosen.
-        expires_in: how long a key that is made is valid, such as 90d; None: until it is revoked.
+        expires_in: how long the key is valid at the most, such as 90d; None: until it is revoked. One that there is
+            ends then, if it would not end sooner: its holder cannot prolong it.
         choose: asks the person for one of several teams; returns None where nobody can be asked.
 
     Raises GatewayError, ConfigError where it cannot be made.
     """
+    longest = None if expires_in is None else parse_lifetime(expires_in, "--expires-in")
     me = api.get("me")
     if me["kind"] != "user":
         raise ConfigError("an admin key is nobody's own: sign in as a person, or make a key with `penstock key create`")
@@ -48,6 +52,10 @@ def personal_key(
     wanted = _team(me["teams"], team, held, choose)
     same = [key for key in held if key["team_id"] == wanted["id"]]
     if same:
+        end = None if longest is None else dt.datetime.now(dt.UTC) + longest
+        ends = same[-1]["expires_at"]
+        if end is not None and (ends is None or end < dt.datetime.fromisoformat(ends)):
+            api.patch("keys", same[-1]["id"], body={"expires_at": end})
         made = api.post("keys", same[-1]["id"], "rotate", body={})
     else:
         body = {"team": wanted["id"], "user": me["id"], "name": name, "expires_in": expires_in}

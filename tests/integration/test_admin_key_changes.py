@@ -212,6 +212,13 @@ async def test_holders_rename_their_keys_and_do_not_widen_them(db: Database) -> 
     for change in (KeyChange(models=REMOVED), KeyChange(addresses=REMOVED), KeyChange(expires_at=REMOVED)):
         with pytest.raises(Forbidden, match="may not change what a key may do"):
             await update_key(db, at.bob, key.public_id, change)
+    now = dt.datetime.now(dt.UTC)
+    for days in (30, 10):
+        sooner = KeyChange(expires_at=now + dt.timedelta(days=days))
+        assert (await update_key(db, at.bob, key.public_id, sooner)).expires_at == sooner.expires_at
+    for change in (KeyChange(expires_at=now + dt.timedelta(days=11)), KeyChange(models=(), expires_at=now)):
+        with pytest.raises(Forbidden, match="may not change what a key may do"):
+            await update_key(db, at.bob, key.public_id, change)
 
 
 @pytest.mark.parametrize(

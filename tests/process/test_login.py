@@ -153,6 +153,13 @@ def test_a_key_of_ones_own_for_each_machine_and_tool(world: World, penstock: Pen
     texts = {outcome.out.strip() for outcome in (first, second, other)}
     assert len(texts) == 3
     assert all(world.key_works(text) for text in texts)  # the text before counts for a day: work that runs goes on
+    bounded = penstock("login", world.url, "--print-key", "--expires-in", "90d")  # the key that there is, too
+    ends = [key["expires_at"] for key in penstock("key", "list", "--name", "opencode", "--json").document]
+    assert (bounded.code, len(ends), bool(ends[0])) == (0, 1, True), bounded
+    assert penstock("login", world.url, "--print-key", "--expires-in", "91d").code == 0
+    same = penstock("key", "list", "--name", "opencode", "--json").document
+    assert [key["expires_at"] for key in same] == ends, "its holder does not prolong it"
+    assert penstock("login", world.url, "--print-key", "--expires-in", "0s").code == 2
 
 
 def test_who_is_in_several_teams_says_which_once(world: World, penstock: Penstock) -> None:
