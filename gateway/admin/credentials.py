@@ -233,24 +233,29 @@ def _reach(scope: Scope) -> tuple[UUID | None, bool, UUID | None]:
     return scope.organization_id, scope.teams is None, scope.user_id
 
 
+TEAMS_OF_USER: Final = """
+    ARRAY(SELECT team_id FROM membership
+             JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
+           WHERE membership.organization_id = app_user.organization_id AND membership.user_id = app_user.id
+             AND team.deleted_at IS NULL) AS member_of,
+    ARRAY(SELECT team_id FROM membership
+             JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
+           WHERE membership.organization_id = app_user.organization_id AND membership.user_id = app_user.id
+             AND membership.role = 'team_admin' AND team.deleted_at IS NULL) AS administered
+"""
+"""Columns of a statement over `app_user`: the teams that the user is in, and those of them that it administers."""
+
 # unscoped: tells who calls, and so which organization; the secret is what has to fit
-_REACH = """
+_REACH = f"""
     SELECT held.id, held.public_id, held.name, held.secret_hmac, held.pepper_version, held.organization_id,
         held.user_id, app_user.name AS "user", app_user.role,
-        ARRAY(SELECT team_id FROM membership
-                 JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
-               WHERE membership.organization_id = held.organization_id AND membership.user_id = held.user_id
-                 AND team.deleted_at IS NULL) AS member_of,
-        ARRAY(SELECT team_id FROM membership
-                 JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
-               WHERE membership.organization_id = held.organization_id AND membership.user_id = held.user_id
-                 AND membership.role = 'team_admin' AND team.deleted_at IS NULL) AS administered
+        {TEAMS_OF_USER}
     FROM admin_credential AS held
         LEFT JOIN organization ON organization.id = held.organization_id
         LEFT JOIN app_user ON app_user.organization_id = held.organization_id AND app_user.id = held.user_id
     WHERE held.public_id = $1 AND held.revoked_at IS NULL AND (held.expires_at IS NULL OR held.expires_at > now())
       AND organization.deleted_at IS NULL AND app_user.deleted_at IS NULL
-"""
+"""  # noqa: S608 - constants of this module
 
 
 async def verify_admin_credential(db: Database, peppers: Peppers, token: str) -> Caller:

@@ -4,39 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field
-from pydantic_settings import NoDecode
+from pydantic import AfterValidator, BaseModel, Field
 
-from gateway.domain.addresses import Network, parse_network
-
-TRUSTED_PROXIES_MAX = 256
+from gateway.settings.networks import NETWORKS_UNIT, Networks
 
 
-def _networks(value: object) -> object:
-    """Read networks as the environment has them, with commas between, or as a list of penstock.yaml."""
-    if not isinstance(value, str | list | tuple):
-        return value  # refused by its type
-    given = value.split(",") if isinstance(value, str) else value
-    if len(given) > TRUSTED_PROXIES_MAX:
-        raise ValueError(f"must list at most {TRUSTED_PROXIES_MAX} networks")
-    return tuple(_network(str(one)) for one in given)
-
-
-def _network(text: str) -> Network:
-    network = parse_network(text)
-    if network.prefixlen == 0:
+def _not_everybody(networks: Networks) -> Networks:
+    if any(network.prefixlen == 0 for network in networks):
         raise ValueError("must not trust every address: each client could then say that it has any")
-    return network
+    return networks
 
 
 class ProxySettings(BaseModel):
     """Proxies before the gateway."""
 
-    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
+    trusted_proxies: Annotated[Networks, AfterValidator(_not_everybody)] = Field(
         default=(),
         description=(
             "Proxies and load balancers whose `X-Forwarded-For` tells a client's address, as networks or addresses "
             "with commas between; in penstock.yaml a list. Empty: every connection's other end is the client."
         ),
-        json_schema_extra={"unit": f"networks, at most {TRUSTED_PROXIES_MAX}"},
+        json_schema_extra={"unit": NETWORKS_UNIT},
     )

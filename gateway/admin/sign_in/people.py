@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from gateway.admin.caller import Caller, set_actor
-from gateway.admin.credentials import scope_of_user
+from gateway.admin.credentials import TEAMS_OF_USER, scope_of_user
 from gateway.admin.names import NAME_CHARS_MAX, as_id, id_and_name, quoted
 from gateway.admin.scope import PLATFORM, Role
 from gateway.admin.sign_in.refusals import NotAdmitted
@@ -112,20 +112,13 @@ async def person_as_caller(db: Database, identity: Identity) -> Caller:
     """Return the user that an identity is, and how far it reaches now. Raises InvalidKey when there is none."""
     row = await db.fetchrow(
         # unscoped: tells who signs in, and so which organization; the provider has vouched for the subject
-        """
+        f"""
         SELECT app_user.id, app_user.name, app_user.role, app_user.organization_id,
-            ARRAY(SELECT team_id FROM membership
-                     JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
-                   WHERE membership.organization_id = app_user.organization_id AND membership.user_id = app_user.id
-                     AND team.deleted_at IS NULL) AS member_of,
-            ARRAY(SELECT team_id FROM membership
-                     JOIN team ON team.organization_id = membership.organization_id AND team.id = membership.team_id
-                   WHERE membership.organization_id = app_user.organization_id AND membership.user_id = app_user.id
-                     AND membership.role = 'team_admin' AND team.deleted_at IS NULL) AS administered
+            {TEAMS_OF_USER}
         FROM app_user JOIN organization ON organization.id = app_user.organization_id
         WHERE app_user.oidc_issuer = $1 AND app_user.oidc_subject = $2
           AND app_user.deleted_at IS NULL AND organization.deleted_at IS NULL
-        """,
+        """,  # noqa: S608 - constants of this package
         identity.issuer,
         identity.subject,
     )
