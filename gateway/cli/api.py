@@ -215,8 +215,8 @@ class Api:
             reason = f"no answer within {limit_s:g} s"
         told = "; the change may have been made: look before you repeat it" if in_doubt else ""
         if "CERTIFICATE_VERIFY_FAILED" in reason:
-            reason, told = f"its certificate is not trusted ({reason}); --ca-file names another authority", ""
-        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) and not told:
+            reason, told = f"its certificate is not trusted ({reason})", "; --ca-file names another authority"
+        elif isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) and not told:
             told = "; check its address, and that it runs there"
         return Unavailable(f"cannot reach {self.place}: {reason}{told}")
 

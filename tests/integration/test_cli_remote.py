@@ -83,6 +83,7 @@ def test_a_certificate_is_checked_and_a_company_s_own_is_trusted_on_request(
         refused = command("org", "create", "acme")
         assert (refused.code, refused.out) == (1, "")
         assert f"cannot reach {url}: its certificate is not trusted" in refused.err
+        assert refused.err.endswith("; --ca-file names another authority\n"), "and nothing of an address that is right"
         assert command("org", "list", "--ca-file", str(authority.certificate), "--json").document == []
         unreadable = command("org", "list", "--ca-file", str(tmp_path / "none.pem"))
         assert "none.pem cannot be read: No such file or directory" in unreadable.err
