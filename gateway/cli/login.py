@@ -7,6 +7,7 @@ import datetime as dt
 import getpass
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -19,7 +20,7 @@ from gateway.cli.on_gateway import on_gateway, opened_at
 from gateway.cli.options import Json
 from gateway.cli.output import answer, shown
 from gateway.cli.personal_key import personal_key
-from gateway.cli.place import Remote, check_private
+from gateway.cli.place import Remote, authorities, check_private
 from gateway.cli.profiles import Profile, current_profile, forget, keep, profile_of
 from gateway.cli.terminal import choose
 from gateway.errors import ConfigError, GatewayError, InvalidKey, InvalidRequest, NotFound, Unavailable
@@ -82,12 +83,13 @@ def login(
     """
     address = _address(url)
     check_private(address, insecure_http=insecure_http)
-    ca_file = ca_file or load_settings().ca_file
+    ca_file = authorities(load_settings(ca_file=ca_file), profile_of(address))
     profile = _going_on(address, ca_file) if print_key and not key_stdin else None
     if profile is None:
         with Connection(ca_file, insecure_http=insecure_http) as connection:
             profile = _logged_in(connection, address, browser=browser, callback_port=callback_port, key_stdin=key_stdin)
-        profile = Profile(address, profile.credential, profile.expires_at, profile.signed_in, insecure_http)
+        kept = None if ca_file is None else str(ca_file.resolve())
+        profile = replace(profile, insecure_http=insecure_http, ca_file=kept)
         who = _who(profile, ca_file)
         keep(profile)
         until = f", until {shown(profile.expires_at)}" if profile.expires_at else ""
@@ -108,7 +110,8 @@ def logout(url: _Url = None, *, ca_file: _CaFile = None) -> None:
         return
     if profile.signed_in:
         try:
-            with Connection(ca_file or load_settings().ca_file, insecure_http=profile.insecure_http) as connection:
+            trusted = authorities(load_settings(ca_file=ca_file), profile)
+            with Connection(trusted, insecure_http=profile.insecure_http) as connection:
                 connection.post(f"{profile.url}/auth/logout", {}, profile.credential)
         except GatewayError as error:
             if error.status != InvalidKey.status:  # it is over already

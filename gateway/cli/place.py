@@ -93,6 +93,8 @@ def find_place(chosen: Chosen, note: Callable[[str], None]) -> Place:
     profile = current_profile()
     if profile is not None:
         return _of_profile(profile, settings, "penstock login")
+    if others := [*all_profiles()]:
+        raise ConfigError(f"which gateway? say --gateway with one of {', '.join(others[:PROFILES_TOLD_MAX])}")
     raise ConfigError(
         "no gateway to work on: `penstock login URL`, or set PENSTOCK_URL and PENSTOCK_ADMIN_KEY; for a database set"
         " PENSTOCK_POSTGRES_DSN or give --postgres-dsn, or call this in a folder in which `penstock dev` is running"
@@ -132,7 +134,13 @@ def _of_profile(profile: Profile, settings: Settings, found: str) -> Remote:
     if profile.expired(dt.datetime.now(dt.UTC)):
         raise ConfigError(f"the login at {profile.url} is over: penstock login {profile.url}")
     check_private(profile.url, insecure_http=profile.insecure_http)
-    return Remote(profile.url, profile.credential, found, settings.ca_file)
+    return Remote(profile.url, profile.credential, found, authorities(settings, profile))
+
+
+def authorities(settings: Settings, profile: Profile | None) -> Path | None:
+    """Return whose certificates to trust: what the call or the environment says, else what the login was made with."""
+    kept = None if profile is None or profile.ca_file is None else Path(profile.ca_file)
+    return settings.ca_file or kept
 
 
 def _profile_named(host: str) -> Profile:

@@ -19,7 +19,7 @@ app = typer.Typer(help="Pools of engines, as a gateway sees them now.", no_args_
 @on_gateway
 def list_(api: "Api", *, as_json: Json = False) -> None:
     """List the pools, in the order of penstock.yaml. Without a gateway that runs, nobody knows which are available."""
-    found = api.every("pools")
+    found = api.get("pools")["data"]
     columns = {
         "name": "name",
         "kind": "engine_kind",

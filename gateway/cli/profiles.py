@@ -30,6 +30,7 @@ class Profile:
 
     `url` is its base address without a trailing slash. `expires_at` None: until it is revoked. `signed_in` tells a
     session of an identity provider from an admin key that was given. `insecure_http`: plain HTTP was asked for.
+    `ca_file` is the path of the authorities that the gateway's certificate was checked with, None for the system's.
     """
 
     url: str
@@ -37,6 +38,7 @@ class Profile:
     expires_at: dt.datetime | None = None
     signed_in: bool = False
     insecure_http: bool = False
+    ca_file: str | None = None
 
     def expired(self, now: dt.datetime, *, margin: dt.timedelta = dt.timedelta()) -> bool:
         """Return whether it is over, or will be within `margin`."""

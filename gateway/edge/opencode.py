@@ -47,9 +47,9 @@ class WellKnown:
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], event_id: UUID
     ) -> None:
-        await self.answer(scope, send, scope["query_string"])
+        await self.tell(scope, send, scope["query_string"])
 
-    async def answer(self, scope: Scope, send: Send, query: bytes) -> None:
+    async def tell(self, scope: Scope, send: Send, query: bytes) -> None:
         """Answer as the query wants it; what it says beside `shell` is nothing to us."""
         asked = parse_qs(query.decode("latin-1"), max_num_fields=8) if query.count(b"&") < 8 else {}
         shell = Shell.POWERSHELL if Shell.POWERSHELL in asked.get("shell", []) else Shell.SH
@@ -80,7 +80,7 @@ class Home:
     ) -> None:
         query: bytes = scope["query_string"]
         if query.endswith(WELL_KNOWN.encode()):
-            await self._well_known.answer(scope, send, query.removesuffix(WELL_KNOWN.encode()))
+            await self._well_known.tell(scope, send, query.removesuffix(WELL_KNOWN.encode()))
             return
         # Relative, so that it leads to the same gateway whatever name it was asked by.
         await send_whole(send, 303, [(b"location", SETUP[1:].encode()), (b"content-length", b"0")], b"")

@@ -100,7 +100,7 @@ def test_usage_reports_what_the_ledger_holds(penstock: Penstock, postgres_dsn: s
 
 def test_people_get_tables_without_markup_in_names(penstock: Penstock) -> None:
     assert "no organizations yet" in penstock("org", "list").out
-    name = "[red]x[/red] " + "y" * 150
+    name = "[red]x[bold] " + "y" * 150
     assert penstock("org", "create", name).out.startswith(f"organization {name} made, id ")
     lines = penstock("org", "list").out.splitlines()
     assert lines[0].split() == ["name", "id", "created"]

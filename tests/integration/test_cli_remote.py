@@ -57,7 +57,7 @@ def test_a_gateway_answers_what_its_database_does(
     for arguments, code, message in (
         (["org", "create", "acme"], 1, "an organization named 'acme' exists already"),
         (["team", "create", "x", "--org", "globex"], 1, "no organization 'globex' (see: penstock org list)"),
-        (["limit", "set", "--org", "acme", "--tokens-per-minute", "0"], 2, "must be 1 to"),
+        (["limit", "set", "--org", "acme", "--tokens-burst", "5"], 2, "tokens_burst needs tokens_per_minute"),
         (["key", "create", "--team", "core", "--models", "smi"], 2, "; --unchecked-model takes it all the same"),
         (["team", "add-member", "core", "eve"], 1, "no user 'eve' (see: penstock user list)"),
     ):
@@ -87,6 +87,12 @@ def test_a_certificate_is_checked_and_a_company_s_own_is_trusted_on_request(
         assert command("org", "list", "--ca-file", str(authority.certificate), "--json").document == []
         unreadable = command("org", "list", "--ca-file", str(tmp_path / "none.pem"))
         assert "none.pem cannot be read: No such file or directory" in unreadable.err
+        person = Penstock(tmp_path, {"XDG_CONFIG_HOME": str(tmp_path / "config")})
+        key = remote.variables["PENSTOCK_ADMIN_KEY"]
+        assert person("login", url, "--key-stdin", "--ca-file", str(authority.certificate), stdin=key).code == 0
+        assert person("org", "list", "--json").document == [], "the login keeps what it trusted"
+        assert person("logout").code == 0
+        assert "no gateway to work on" in person("org", "list").err
 
 
 def test_a_login_is_used_until_it_is_over(remote: Penstock, gateway: GatewayProcess) -> None:

@@ -37,8 +37,9 @@ class Answer:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error object of a refusal."""
-        error: dict[str, Any] = self.document["error"]
+        """The error object of a refusal, or the problem document that the control plane has instead."""
+        document: dict[str, Any] = self.document
+        error: dict[str, Any] = document.get("error", document)
         return error
 
     @property

@@ -8,7 +8,7 @@ from gateway.admin.bounds import BODY_BYTES_MAX
 from gateway.admin.credentials import create_admin_credential
 from gateway.admin.database import transaction_on
 from gateway.admin.scope import PLATFORM
-from gateway.errors import Forbidden, GatewayError
+from gateway.errors import GatewayError
 from tests.support.chat import chat, tool
 from tests.support.gateway import SIM_MODEL
 from tests.support.servers import run_blocking
@@ -34,9 +34,6 @@ REPLICA: dict[str, Any] = {
 }
 """What `running_stack` is to be told for `refused_requests`: small bounds, and engines that lack endpoints."""
 
-NOT_MET = {Forbidden.code}
-"""As long as every admin key is one of the whole platform, none of them may not do something."""
-
 Case = tuple[str, str, object, dict[str, str], int, str]
 """Method, path, body, headers; status and code of the refusal."""
 
@@ -52,22 +49,24 @@ def permanent_classes() -> list[type[GatewayError]]:
 
 
 def refused_requests(stack: Stack) -> list[Case]:
-    """Return requests that are wrong for good, one for each code but `NOT_MET`. The stack needs `REPLICA`."""
+    """Return requests that are wrong for good, one for each code. The stack needs `REPLICA`."""
     narrow, small = stack.tenant(models=["other"]), stack.tenant(tokens_per_minute=200)
+    elsewhere = {"authorization": f"Bearer {stack.tenant(addresses=['192.0.2.1']).key}"}
     poor = {"authorization": f"Bearer {stack.tenant(budget_day_pico_usd=0).key}"}
     return [
         *_data_path(stack.tenant().key, small.key, narrow.key),
         ("POST", CHAT, chat(), poor, 402, "budget_exceeded"),
-        *_control_plane(admin(stack.dsn)),
+        ("POST", CHAT, chat(), elsewhere, 403, "address_not_allowed"),
+        *_control_plane(stack, admin(stack.dsn)),
     ]
 
 
-def admin(dsn: str) -> dict[str, str]:
-    """Return the header of a new admin key."""
+def admin(dsn: str, organization: str | None = None) -> dict[str, str]:
+    """Return the header of a new admin key, of the platform or of one organization."""
 
     async def make() -> str:
         async with transaction_on(dsn) as db:
-            return (await create_admin_credential(db, PLATFORM, NO_PEPPERS)).key
+            return (await create_admin_credential(db, PLATFORM, NO_PEPPERS, organization=organization)).key
 
     return {"authorization": f"Bearer {run_blocking(make())}"}
 
@@ -102,8 +101,14 @@ def _data_path(key: str, small: str, narrow: str) -> list[Case]:
     ]
 
 
-def _control_plane(may: dict[str, str]) -> list[Case]:
+def _control_plane(stack: Stack, may: dict[str, str]) -> list[Case]:
+    organization = stack.tenant().organization
+    once = may | {"idempotency-key": "once"}
+    assert stack.gateway.http().ask("POST", ADMIN, {"name": "once"}, once).status == 201
     return [
+        ("POST", ADMIN, {"name": "mine"}, admin(stack.dsn, organization), 403, "forbidden"),
+        ("POST", ADMIN, {"name": "other"}, once, 422, "idempotency_key_reused"),
+        ("PATCH", f"{ADMIN}/{organization}", {"name": "new"}, may | {"if-match": '"old"'}, 412, "precondition_failed"),
         ("POST", ADMIN, b"{", may, 400, "invalid_request"),
         ("POST", ADMIN, {"name": 5}, may, 400, "invalid_request"),
         ("GET", f"{ADMIN}?limit=0", None, may, 400, "invalid_request"),

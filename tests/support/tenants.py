@@ -78,6 +78,7 @@ def make_tenant(
     *,
     limits: Mapping[Level, Mapping[str, Count]] | None = None,
     models: Sequence[str] | None = None,
+    addresses: Sequence[str] | None = None,
     expires_in: dt.timedelta | None = None,
     **key_limits: Count,
 ) -> Tenant:
@@ -87,12 +88,13 @@ def make_tenant(
         dsn: a migrated database.
         limits: values as `Tenant.limit` takes them, by level.
         models: what the key may use; None: everything.
+        addresses: from where it may be used; None: from anywhere.
         expires_in: when the key expires; None: never.
         key_limits: limits of the key, such as `requests_per_minute=10`.
     """
     by_level = dict(limits or {})
     by_level[Level.KEY] = {**by_level.get(Level.KEY, {}), **key_limits}
-    return run_blocking(_make(dsn, by_level, models, expires_in))
+    return run_blocking(_make(dsn, by_level, models, addresses, expires_in))
 
 
 def make_tenant_heard_of(gateway: GatewayProcess, dsn: str) -> Tenant:
@@ -113,6 +115,7 @@ async def _make(
     dsn: str,
     limits: Mapping[Level, Mapping[str, Count]],
     models: Sequence[str] | None,
+    addresses: Sequence[str] | None,
     expires_in: dt.timedelta | None,
 ) -> Tenant:
     mark = secrets.token_hex(4)
@@ -125,6 +128,7 @@ async def _make(
             team=str(team.id),
             user=str(user.id),
             models=None if models is None else tuple(models),
+            addresses=None if addresses is None else tuple(addresses),
             expires_in=expires_in,
         )
         created = await create_key(db, PLATFORM, NO_PEPPERS, wanted)
