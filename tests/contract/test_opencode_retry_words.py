@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.edge.dialects import ANTHROPIC, OPENAI, RESPONSES
@@ -79,6 +79,7 @@ def test_the_rules_are_those_of_a_retrying_client(rules: RetryRules) -> None:
     assert not rules.retries("the API key is not valid")
 
 
+@settings(deadline=None)  # what is drawn takes longer than what is tested
 @given(st.data())
 def test_whatever_opencode_looks_for_the_gateway_looks_for(rules: RetryRules, data: st.DataObject) -> None:
     pattern = data.draw(st.sampled_from(rules.alternatives()))
@@ -86,6 +87,7 @@ def test_whatever_opencode_looks_for_the_gateway_looks_for(rules: RetryRules, da
     assert RETRIED_WORDS.search(text), (pattern.pattern, text)
 
 
+@settings(deadline=None)  # what is drawn takes longer than what is tested
 @given(st.data())
 def test_no_class_of_permanent_error_is_retried_whatever_it_says(rules: RetryRules, data: st.DataObject) -> None:
     word = st.sampled_from(rules.alternatives()).flatmap(st.from_regex)
@@ -94,6 +96,7 @@ def test_no_class_of_permanent_error_is_retried_whatever_it_says(rules: RetryRul
     assert_permanent(rules, error)
 
 
+@settings(deadline=None)  # what is drawn takes longer than what is tested
 @given(st.data())
 def test_no_refusal_of_an_engine_is_retried_whatever_it_says(rules: RetryRules, data: st.DataObject) -> None:
     word = st.sampled_from(rules.alternatives()).flatmap(st.from_regex)
