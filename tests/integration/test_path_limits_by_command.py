@@ -118,7 +118,7 @@ def test_a_replica_knows_which_models_there_are(stack: Stack, tenant: Tenant) ->
     wanted = {"level": "team", "subject": str(tenant.team_id), "tokens_per_minute": 5, "model": "default"}
     refused = operator.post("/admin/v1/limits", wanted, admin(stack.dsn))
     assert (refused.status, refused.error["param"]) == (400, "model")
-    assert refused.error["message"] == "'default' is an alias of 'sim': name that"
+    assert refused.error["detail"] == "'default' is an alias of 'sim': name that"
 
 
 @pytest.mark.parametrize(("unit", "fields"), [("input", {"text": "word " * 400}), ("output", {"max_tokens": 400})])
