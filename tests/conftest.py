@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from tests.support.engine import EngineProcess
 from tests.support.gateway import GatewayProcess, write_config
@@ -32,6 +33,15 @@ if TYPE_CHECKING:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Say how many processes share the suite: one where a Redis is given, which every test wants for itself."""
     return 0 if redis_is_given() else None
+
+
+# Where a test runs what logs in its own process: Rich's tracebacks with all variables take a minute to draw.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

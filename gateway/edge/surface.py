@@ -154,8 +154,8 @@ class Surface:
     def _dialect_of(self, path: str) -> Dialect:
         """Return the dialect of an endpoint, also of one that was asked for under a wrong base URL."""
         known = self._dialects.get(path)
-        if known is not None:
-            return known
+        if known is not None or self._model_route(path) is not None:
+            return known or OPENAI
         return next((dialect for end, dialect in self._ends.items() if path.endswith(end)), OPENAI)
 
     def _refused(self, error: GatewayError, event_id: UUID, path: str) -> None:

@@ -28,6 +28,11 @@ def _serialize_text(event: object, **_options: object) -> str:
     return _serialize(event).decode()
 
 
+def _for_people() -> Processor:
+    # Not Rich's tracebacks, which show what variables hold: keys and prompts among them.
+    return structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
+
+
 def configure_logs(level: Literal["debug", "info", "warning", "error"], form: Literal["json", "console"]) -> None:
     """Set up logging for this process: `json` for machines, `console` for people."""
     shared: list[Processor] = [
@@ -45,12 +50,12 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], form: Li
         final: Processor = structlog.processors.JSONRenderer(serializer=_serialize_text)
     else:
         structlog.configure(
-            processors=[*shared[:-1], structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())],
+            processors=[*shared[:-1], _for_people()],
             wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
             logger_factory=structlog.PrintLoggerFactory(sys.stdout),
             cache_logger_on_first_use=True,
         )
-        final = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        final = _for_people()
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -19,8 +19,10 @@ log.debug("quiet")
 log.info("request", request_id=uuid.UUID(int=1), path="/v1/caf\\u00e9\\n", tokens=7, odd=float("nan"))
 logging.getLogger("uvicorn.error").warning("a bad request")
 logging.getLogger("some.library").warning("careful: %s", "this")
-try:
+def fail(token):
     raise ValueError("broken")
+try:
+    fail("hunter" + "2")
 except ValueError:
     log.exception("failed")
 """
@@ -54,6 +56,13 @@ def test_each_line_is_one_object() -> None:
 @pytest.mark.parametrize(("level", "events"), [("debug", 4), ("warning", 2), ("error", 2)])
 def test_a_level_is_the_least_that_is_written(level: str, events: int) -> None:
     assert len(logged(level, "json")) == events
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_what_variables_hold_is_in_no_traceback(form: str) -> None:
+    text = "\n".join(logged("info", form))
+    assert "Traceback" in text
+    assert "hunter2" not in text
 
 
 def test_people_read_lines_without_braces() -> None:
