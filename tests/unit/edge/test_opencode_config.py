@@ -68,8 +68,8 @@ def test_it_begins_with_a_model_that_has_tools_unless_told_otherwise() -> None:
     )
     config, everything = config_of([embeddings, coder, model("other")]), principal()
 
-    def chosen(who: Principal, **told: str) -> tuple[str, str]:
-        provider = Provider(ACME.url, ACME.id, ACME.name, **told)
+    def chosen(who: Principal, model: str | None = None, small_model: str | None = None) -> tuple[str, str]:
+        provider = replace(ACME, model=model, small_model=small_model)
         made = opencode_config(provider, config, who, lambda _: None)
         return made["model"], made["small_model"]
 
