@@ -207,7 +207,7 @@ async def test_who_signs_in_is_not_pruned_and_a_member_makes_no_service_key(post
         del document["acme"]["users"]["bob"], document["acme"]["users"]["carol"]
         answer = await api.client.post("/admin/v1/apply?prune=true", json={"organizations": document})
         assert [change["path"] for change in answer.json()["changes"]] == [["acme", "carol"]]
-        assert [user["name"] for user in (await api.get("users"))["data"]] == ["alice", "bob"]
+        assert {user["name"] for user in (await api.get("users"))["data"]} == {"alice", "bob"}
         key = (await api.post("admin-keys", user="bob", organization="acme"))["key"]
         api.client.headers["authorization"] = f"Bearer {key}"
         wanted = {"organizations": {"acme": {"teams": {"core": {"keys": {"ci": None}}}}}}
