@@ -20,6 +20,7 @@ from gateway.admin.scope import PLATFORM
 from gateway.admin.teams import create_team
 from tests.support.command import Outcome, Penstock
 from tests.support.gateway import GatewayProcess
+from tests.support.interrupts import interrupts_heard
 from tests.support.login import logged_in_as
 from tests.support.oidc import CLIENT, SECRET, SECRET_CLIENT, OidcServer, Person
 from tests.support.servers import run_blocking
@@ -251,15 +252,17 @@ def test_without_an_identity_provider_an_admin_key_is_asked_for(
 
 def test_an_interrupt_ends_it_and_leaves_nothing(world: World, penstock: Penstock) -> None:
     command = [sys.executable, "-m", "gateway", "login", world.url]
-    with subprocess.Popen(
-        command,
-        cwd=penstock.folder,
-        env=penstock.environment,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with interrupts_heard():
+        process = subprocess.Popen(
+            command,
+            cwd=penstock.folder,
+            env=penstock.environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    with process:
         assert process.stderr is not None
         assert "enter the code" in process.stderr.readline()
         process.send_signal(signal.SIGINT)

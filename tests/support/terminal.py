@@ -13,6 +13,8 @@ import termios
 import time
 from typing import TYPE_CHECKING, Self
 
+from tests.support.interrupts import interrupts_heard
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -43,14 +45,15 @@ class Terminal:
         self._own, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", AT_THE_TERMINAL, *self._command],
-                cwd=self._folder,
-                env={"TERM": "xterm", **self._environment},
-                stdin=theirs,
-                stdout=theirs,
-                stderr=theirs,
-            )
+            with interrupts_heard():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", AT_THE_TERMINAL, *self._command],
+                    cwd=self._folder,
+                    env={"TERM": "xterm", **self._environment},
+                    stdin=theirs,
+                    stdout=theirs,
+                    stderr=theirs,
+                )
         finally:
             os.close(theirs)
         return self
