@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -61,8 +62,25 @@ def answer_new_key(made: Mapping[str, str], what: str, *, as_json: bool) -> None
 
 def emit_json(document: object) -> None:
     """Write a document, dataclasses included, as indented JSON. Times are RFC 3339 in UTC."""
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    sys.stdout.buffer.write(json_text(document))
     sys.stdout.buffer.flush()
+
+
+def json_text(document: object) -> bytes:
+    """Return a document as `emit_json` writes it."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def emit_file(body: bytes, output: str) -> None:
+    """Write a whole file to standard output (`-`), or to a path, where it is there whole or not at all."""
+    from gateway.admin.ledger_files import whole_file  # noqa: PLC0415 - what it needs, tables on a terminal do not
+
+    if output == "-":
+        sys.stdout.buffer.write(body)
+        sys.stdout.buffer.flush()
+        return
+    with whole_file(Path(output)) as file:
+        file.write(body)
 
 
 def emit_table(columns: Mapping[str, str], rows: Iterable[object], *, empty: str) -> None:

@@ -1,17 +1,14 @@
 """`penstock statement`: what an organization's months came to, as it was said when they were closed."""
 
-import sys
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.admin.ledger_files import whole_file
 from gateway.admin.statement_files import StatementFormat
 from gateway.cli.on_gateway import on_gateway
 from gateway.cli.options import Json, Organization, RequiredOrganization
-from gateway.cli.output import answer, answer_rows, emit_json, emit_line, emit_table
+from gateway.cli.output import answer, answer_rows, emit_file, emit_line, emit_table, json_text
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -62,16 +59,11 @@ def show(
         raise InvalidRequest("--output needs --format: json, csv or html")
     if form in {StatementFormat.CSV, StatementFormat.HTML}:
         body = api.download("statements", month, organization=org, format=form.value if form else None)
-        if output == "-":
-            sys.stdout.buffer.write(body)
-            sys.stdout.buffer.flush()
-            return
-        with whole_file(Path(output)) as file:
-            file.write(body)
+        emit_file(body, output)
         return
     statement = api.get("statements", month, organization=org)
     if form is StatementFormat.JSON:
-        emit_json(statement)
+        emit_file(json_text(statement), output)
         return
     columns = {
         "kind": "kind",

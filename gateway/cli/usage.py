@@ -1,17 +1,13 @@
 """`penstock usage`: what the ledger says was used, by any of tenant, model, engine, session and time."""
 
 import datetime as dt
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from gateway.admin.usage_sql import Bucket, Grouping, Order, ReportFormat
 from gateway.cli import usage_options as options
 from gateway.cli.on_gateway import on_gateway
 from gateway.cli.options import Json, Organization
-from gateway.cli.output import emit_json, emit_line, emit_table, shown
+from gateway.cli.output import emit_file, emit_line, emit_table, json_text, shown
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -73,15 +69,13 @@ def usage(
         "limit": limit,
     }
     if form in {ReportFormat.CSV, ReportFormat.PARQUET}:
-        _write(api.download("usage", **asked, format=_text(form)), output)
+        emit_file(api.download("usage", **asked, format=_text(form)), output)
         return
     report = _whole(api, asked)
     if form is None:
         _show(report)
-    elif output == "-":
-        emit_json(report["data"])
     else:
-        _write(msgspec.json.format(msgspec.json.encode(report["data"]), indent=2) + b"\n", output)
+        emit_file(json_text(report["data"]), output)
 
 
 def _text(value: Bucket | Order | ReportFormat | None) -> str | None:
@@ -97,18 +91,6 @@ def _whole(api: "Api", asked: dict[str, object]) -> dict[str, Any]:
         page = api.get("usage", **(asked | period))
         report["data"] += page["data"]
     return report
-
-
-def _write(body: bytes, output: str) -> None:
-    """Write a report to standard output, or to a file that is there whole or not at all."""
-    from gateway.admin.ledger_files import whole_file  # noqa: PLC0415 - what it needs, tables on a terminal do not
-
-    if output == "-":
-        sys.stdout.buffer.write(body)
-        sys.stdout.buffer.flush()
-        return
-    with whole_file(Path(output)) as file:
-        file.write(body)
 
 
 def _show(report: dict[str, Any]) -> None:

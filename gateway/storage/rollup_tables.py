@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-from gateway.storage.table_parts import TransactionId, metadata
+from gateway.storage.table_parts import TransactionId, metadata, sums_of_use
 
 
 def _sums() -> list[Column[object]]:
@@ -32,13 +32,7 @@ def _sums() -> list[Column[object]]:
         Column("model", Text, nullable=False),
         Column("served_model", Text, nullable=False),
         Column("engine", Text),
-        Column("requests", BigInteger, nullable=False),
-        Column("estimated", BigInteger, nullable=False),
-        Column("prompt_tokens", Numeric(38, 0), nullable=False),
-        Column("cached_tokens", Numeric(38, 0), nullable=False),
-        Column("completion_tokens", Numeric(38, 0), nullable=False),
-        Column("reasoning_tokens", Numeric(38, 0), nullable=False),
-        Column("cost_pico_usd", Numeric(38, 0), nullable=False),
+        *sums_of_use(),
     ]
 
 

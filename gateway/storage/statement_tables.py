@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -13,7 +12,6 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    Numeric,
     Table,
     Text,
     UniqueConstraint,
@@ -21,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-from gateway.storage.table_parts import TransactionId, metadata, row_id
+from gateway.storage.table_parts import TransactionId, metadata, row_id, sums_of_use
 
 statement = Table(
     "statement",
@@ -58,13 +56,7 @@ statement_line = Table(
     Column("team_id", UUID, nullable=False),
     Column("team_name", Text, nullable=False),
     Column("model", Text, nullable=False, comment="that served, whose price applies"),
-    Column("requests", BigInteger, nullable=False),
-    Column("estimated", BigInteger, nullable=False),
-    Column("prompt_tokens", Numeric(38, 0), nullable=False),
-    Column("cached_tokens", Numeric(38, 0), nullable=False),
-    Column("completion_tokens", Numeric(38, 0), nullable=False),
-    Column("reasoning_tokens", Numeric(38, 0), nullable=False),
-    Column("cost_pico_usd", Numeric(38, 0), nullable=False),
+    *sums_of_use(),
     ForeignKeyConstraint(["organization_id", "statement_id"], ["statement.organization_id", "statement.id"]),
     Index("statement_line_organization_id_idx", "organization_id", "of_month"),
 )

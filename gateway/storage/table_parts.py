@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     DateTime,
     MetaData,
+    Numeric,
     text,
 )
 from sqlalchemy.dialects.postgresql import UUID
@@ -49,3 +51,16 @@ def created_at() -> Column[object]:
 def deleted_at() -> Column[object]:
     """Return when a row was deleted: it stays, for what refers to it."""
     return Column("deleted_at", DateTime(timezone=True))
+
+
+def sums_of_use() -> list[Column[object]]:
+    """Return what is summed up of events with their adjustments; sums of tokens outgrow 64 bits."""
+    return [
+        Column("requests", BigInteger, nullable=False),
+        Column("estimated", BigInteger, nullable=False),
+        Column("prompt_tokens", Numeric(38, 0), nullable=False),
+        Column("cached_tokens", Numeric(38, 0), nullable=False),
+        Column("completion_tokens", Numeric(38, 0), nullable=False),
+        Column("reasoning_tokens", Numeric(38, 0), nullable=False),
+        Column("cost_pico_usd", Numeric(38, 0), nullable=False),
+    ]

@@ -37,6 +37,7 @@ DECLARATIONS = frozenset(
     | {"typer.Option", "typer.Argument", "typer.Typer", "APIRouter", "Depends", "HTTPBearer", "Query"}
     | {"ARRAY", "CheckConstraint", "Column", "DateTime", "ForeignKey", "ForeignKeyConstraint", "Identity", "Index"}
     | {"MetaData", "Numeric", "Table", "UniqueConstraint", "text", "row_id", "created_at", "deleted_at"}
+    | {"sums_of_use"}
     # a proxy that is bound to nothing before it is used, and a table that is worked out once
     | {"structlog.get_logger", "token_texts"}
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import datetime as dt
+import json
 import io
 import random
 from collections import Counter
@@ -288,6 +289,10 @@ def test_by_command(penstock: Penstock) -> None:
     shown = penstock("statement", "show", this, "--org", tenant.organization)
     assert shown.out.splitlines()[-1] == f"{tenant.organization} {this}, draft, not closed: 0 USD"
     page = penstock("statement", "show", this, "--org", tenant.organization, "--format", "html").out
+    told = penstock("statement", "show", this, "--org", tenant.organization, "--json").document
+    wanted = penstock("statement", "show", this, "--org", tenant.organization, "--format", "json", "--output", "s.json")
+    assert (wanted.code, wanted.out) == (0, "")
+    assert json.loads((penstock.folder / "s.json").read_bytes()) == told
     assert page.startswith("<!doctype html>")
     refused = penstock("statement", "close", this, "--org", tenant.organization)
     assert refused.code == 1

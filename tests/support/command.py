@@ -56,3 +56,20 @@ class Penstock:
             encoding="utf-8",
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def imported(self, modules: frozenset[str], *arguments: str) -> str:
+        """Run the command and return its exit code and which of these modules it has loaded: `0 ['redis']`."""
+        program = (
+            f"import sys; from gateway.cli.run import run; code = run({list(arguments)!r});"
+            f"print(code, sorted({set(modules)!r} & set(sys.modules)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=COMMAND_S_MAX,
+            check=True,
+        )
+        return done.stdout.splitlines()[-1]

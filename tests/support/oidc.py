@@ -12,7 +12,7 @@ import subprocess
 import time
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import parse_qsl, urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx2
 from joserfc import jws
@@ -233,8 +233,3 @@ class _Form(HTMLParser):
         """The form is complete."""
         if tag == "form" and self._within:
             self._within, self._done = False, True
-
-
-def query_of(address: str) -> dict[str, str]:
-    """Return the query of an address."""
-    return dict(parse_qsl(urlsplit(address).query))

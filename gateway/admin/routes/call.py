@@ -107,10 +107,13 @@ class AdminRoute(APIRoute):
             async with control.transaction(readonly=request.method in _READS) as db:
                 caller = await recognise(db)
                 _check_query(request, parameters)
-                admin = Admin(db, caller, control, request, {})
-                request.state.admin = admin
-                if request.method in _READS:
+                admin = request.state.admin = Admin(db, caller, control, request, {})
+
+                async def answer() -> Response:
                     return _with_headers(await handle(request), admin, request)
+
+                if request.method in _READS:
+                    return await answer()
                 await set_actor(
                     db,
                     caller,
@@ -120,9 +123,9 @@ class AdminRoute(APIRoute):
                 )
                 key = request.headers.get(IDEMPOTENCY_KEY) if request.method == "POST" else None
                 if key is None:
-                    return _with_headers(await handle(request), admin, request)
+                    return await answer()
                 repeatable = await Repeatable.of(caller, key, request)
-                return await repeatable.once(db, lambda: _handled(handle, admin, request))
+                return await repeatable.once(db, answer)
 
         return serve
 
@@ -146,12 +149,6 @@ def _check_query(request: Request, parameters: frozenset[str]) -> None:
             known = ", ".join(sorted(parameters)) or "none"
             shown = name[:PARAMETER_CHARS_MAX].encode("unicode_escape").decode()
             raise InvalidRequest(f"{shown} is not a known query parameter; there are: {known}", param=shown)
-
-
-async def _handled(
-    handle: Callable[[Request], Coroutine[Any, Any, Response]], admin: Admin, request: Request
-) -> Response:
-    return _with_headers(await handle(request), admin, request)
 
 
 async def _recogniser(control: Control, request: Request) -> Callable[[Database], Coroutine[Any, Any, Caller]]:
