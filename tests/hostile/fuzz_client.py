@@ -87,16 +87,16 @@ async def exchange(port: int, requests: Sequence[bytes]) -> list[tuple[int, byte
         writer.close()
 
 
-async def provoke(port: int, sent: bytes) -> list[int]:
-    """Send bytes that may be anything, and return the status of every answer until the server closes."""
+async def provoke(port: int, sent: bytes) -> list[tuple[int, bytes]]:
+    """Send bytes that may be anything, and return every answer until the server closes: its status and body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         sending = asyncio.create_task(_send(writer, sent))
-        statuses = []
+        answers = []
         while (answer := await read_answer(reader, is_head=sent.startswith(b"HEAD "))) is not None:
-            statuses.append(answer[0])
+            answers.append(answer)
         await sending
-        return statuses
+        return answers
     finally:
         writer.close()
 
