@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import datetime as dt
-import json
 import io
+import json
 import random
 from collections import Counter
 from decimal import Decimal
