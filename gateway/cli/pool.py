@@ -1,7 +1,7 @@
 """`penstock pool`: pools of engines as a gateway has them, to be read. penstock.yaml is where they are changed."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from gateway.cli.api import Api
 
 app = typer.Typer(help="Pools of engines, as a gateway sees them now.", no_args_is_help=True, add_completion=False)
+
+_NO_POOLS: Final = "no pools: penstock.yaml has none; where no gateway is asked, PENSTOCK_CONFIG names the file"
 
 
 @app.command("list")
@@ -29,7 +31,7 @@ def list_(api: "Api", *, as_json: Json = False) -> None:
         "engines": "count",
     }
     rows = found if as_json else [pool | {"count": _count(pool)} for pool in found]
-    answer_rows(rows, columns, empty="penstock.yaml has no pools", as_json=as_json)
+    answer_rows(rows, columns, empty=_NO_POOLS, as_json=as_json)
 
 
 @app.command()
