@@ -64,6 +64,7 @@ class CachePolicy:
     stale_s_max: float
     entries_max: int
     lookup_timeout_s: float
+    first_lookup_timeout_s: float
 
     @classmethod
     def of(cls, settings: Settings) -> CachePolicy:
@@ -74,6 +75,7 @@ class CachePolicy:
             stale_s_max=settings.key_stale_max_s,
             entries_max=settings.key_cache_entries_max,
             lookup_timeout_s=settings.key_lookup_timeout_ms / 1000,
+            first_lookup_timeout_s=settings.key_first_lookup_timeout_ms / 1000,
         )
 
 
@@ -217,7 +219,8 @@ class Authenticator:
             self._lookups[mark] = task
             self._tasks.add(task)
             task.add_done_callback(lambda done: self._looked_up(mark, address, done))
-        if not await done_within(task, self._policy.lookup_timeout_s):
+        known = self._stale(mark) is not None
+        if not await done_within(task, self._policy.lookup_timeout_s if known else self._policy.first_lookup_timeout_s):
             self._leave_alone()
             raise KeyStoreUnavailable("keys cannot be verified now", retry_after_s=1.0)
         if task.cancelled():

@@ -95,7 +95,13 @@ class FileSettings(AccessSettings, OidcSettings, ProxySettings, PublicSettings, 
         ),
     )
 
-    key_lookup_timeout_ms: float = _ms(100, "How long the lookup of an unknown key in Postgres may take before 503.")
+    key_lookup_timeout_ms: float = _ms(
+        100,
+        "How long a key that is known, and due to be verified again, waits for Postgres before it is served as it was.",
+    )
+    key_first_lookup_timeout_ms: float = _ms(
+        1000, "How long a key that this replica does not know waits for Postgres before 503."
+    )
     key_cache_ttl_s: float = _seconds(60, "How long a verified key is trusted without asking Postgres again.")
     key_cache_negative_ttl_s: float = _seconds(5, "How long an unknown key stays refused without asking Postgres.")
     key_stale_max_s: float = _seconds(

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import pytest
 
 PEPPERS = Peppers({3: b"p" * 32})
-POLICY = CachePolicy(ttl_s=60, negative_ttl_s=5, stale_s_max=900, entries_max=100, lookup_timeout_s=5)
+POLICY = CachePolicy(
+    ttl_s=60, negative_ttl_s=5, stale_s_max=900, entries_max=100, lookup_timeout_s=5, first_lookup_timeout_s=5
+)
 
 
 @dataclass

@@ -79,7 +79,7 @@ async def test_after_a_failure_postgres_is_left_alone_for_a_moment(monkeypatch: 
 
 
 async def test_a_postgres_that_does_not_answer_costs_a_deadline_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = make_desk(monkeypatch, replace(POLICY, lookup_timeout_s=0.01))
+    desk = make_desk(monkeypatch, replace(POLICY, first_lookup_timeout_s=0.01))
     key = desk.store.add()
     desk.store.gate.clear()
     for _ in range(3):
@@ -88,6 +88,24 @@ async def test_a_postgres_that_does_not_answer_costs_a_deadline_once(monkeypatch
     assert len(desk.store.asked) == len(desk.away) == 1
     desk.store.gate.set()
     await wait_until(lambda: desk.authenticator.cached(key.text), "the answer that came late is kept")
+
+
+async def test_a_key_that_is_known_is_served_as_it_was_after_the_shorter_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = make_desk(monkeypatch, replace(POLICY, lookup_timeout_s=0.01, first_lookup_timeout_s=3600))
+    key = desk.store.add()
+    principal = await desk.ask(key)
+    desk.authenticator.trust(trusted=False)
+    desk.store.gate.clear()
+    assert await desk.ask(key) is principal
+
+
+async def test_a_key_that_is_not_known_has_the_longer_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = make_desk(monkeypatch, replace(POLICY, lookup_timeout_s=0, first_lookup_timeout_s=3600))
+    desk.store.gate.clear()
+    asking = asyncio.ensure_future(desk.ask(desk.store.add()))
+    await desk.is_asked(1)
+    desk.store.gate.set()
+    assert await asking
 
 
 async def test_closing_ends_the_lookups_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
