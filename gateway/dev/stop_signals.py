@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a supervisor, a closed terminal
+AGAIN_S = 0.05
+"""When a signal whose exception was swallowed is sent again; what swallowed it is over by then."""
 
 
 class StopRequested(KeyboardInterrupt):
@@ -34,14 +39,31 @@ class StopSignals:
             self._armed = False
             raise StopRequested(signal.Signals(number).name)
 
+    def swallowed(self, stop: StopRequested) -> None:
+        """Send the signal again: it arrived where no exception gets out, such as in a `__del__`."""
+        self._armed = True
+        again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.Signals[str(stop)]))
+        again.daemon = True
+        again.start()
+
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
     """Install the handlers for the length of the block. Main thread only."""
     signals = StopSignals()
+    told_before = sys.unraisablehook
+
+    def tell(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, StopRequested):
+            signals.swallowed(unraisable.exc_value)
+        else:
+            told_before(unraisable)
+
     before = {number: signal.signal(number, signals.handle) for number in HANDLED}
+    sys.unraisablehook = tell
     try:
         yield signals
     finally:
+        sys.unraisablehook = told_before
         for number, handler in before.items():
             signal.signal(number, handler)
