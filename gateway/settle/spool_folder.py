@@ -49,9 +49,12 @@ class LockedFolder:
         try:
             if any(path.name != LOCK_FILE for path in self.path.iterdir()):
                 return False
-            # The lock is still held: who opened it just now gets it with nothing behind it.
-            (self.path / LOCK_FILE).unlink(missing_ok=True)
-            self.path.rmdir()
+            # First out of the way: who came to take it in between would make a lock in it again, and it would stay.
+            hidden = self.path
+            if not hidden.name.startswith(HIDDEN_PREFIX):
+                hidden = hidden.rename(hidden.with_name(f"{HIDDEN_PREFIX}{hidden.name}"))
+            (hidden / LOCK_FILE).unlink(missing_ok=True)
+            hidden.rmdir()
         except OSError:
             return not self.path.exists()
         else:

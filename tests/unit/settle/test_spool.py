@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -25,7 +26,6 @@ from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from gateway.settle.spool_frames import Record
 
@@ -217,6 +217,19 @@ def test_what_a_process_that_died_early_left_is_removed(tmp_path: Path, monkeypa
     assert left_folders(tmp_path, "own") == [living.path]
     assert not half.exists()
     assert living.leave()
+
+
+def test_a_folder_that_is_left_cannot_be_taken_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_folder(tmp_path, "leaving")
+    remove = Path.rmdir
+
+    def remove_late(path: Path) -> None:
+        assert take_folder(folder.path) is None
+        remove(path)
+
+    monkeypatch.setattr(Path, "rmdir", remove_late)
+    assert folder.leave()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["file", "below a file"])
