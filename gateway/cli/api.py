@@ -99,7 +99,7 @@ class Api:
         after: object = None
         while True:
             page = self.get(*path, **{"limit": PAGE_ROWS} | query, after=after)
-            if not isinstance(page.get("data"), list) or page.get("next_after") == after is not None:
+            if not isinstance(page.get("data"), list) or (after is not None and page.get("next_after") == after):
                 raise no_document(self.place)
             rows += page["data"]
             after = page.get("next_after")

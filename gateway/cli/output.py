@@ -62,8 +62,7 @@ def answer_new_key(made: Mapping[str, str], what: str, *, as_json: bool) -> None
 
 def emit_json(document: object) -> None:
     """Write a document, dataclasses included, as indented JSON. Times are RFC 3339 in UTC."""
-    sys.stdout.buffer.write(json_text(document))
-    sys.stdout.buffer.flush()
+    emit_file(json_text(document), "-")
 
 
 def json_text(document: object) -> bytes:
@@ -73,12 +72,12 @@ def json_text(document: object) -> bytes:
 
 def emit_file(body: bytes, output: str) -> None:
     """Write a whole file to standard output (`-`), or to a path, where it is there whole or not at all."""
-    from gateway.admin.ledger_files import whole_file  # noqa: PLC0415 - what it needs, tables on a terminal do not
-
     if output == "-":
         sys.stdout.buffer.write(body)
         sys.stdout.buffer.flush()
         return
+    from gateway.admin.ledger_files import whole_file  # noqa: PLC0415 - what it needs, standard output does not
+
     with whole_file(Path(output)) as file:
         file.write(body)
 

@@ -57,9 +57,8 @@ def show(
         form = StatementFormat.JSON
     if form is None and output != "-":
         raise InvalidRequest("--output needs --format: json, csv or html")
-    if form in {StatementFormat.CSV, StatementFormat.HTML}:
-        body = api.download("statements", month, organization=org, format=form.value if form else None)
-        emit_file(body, output)
+    if form is not None and form is not StatementFormat.JSON:
+        emit_file(api.download("statements", month, organization=org, format=form.value), output)
         return
     statement = api.get("statements", month, organization=org)
     if form is StatementFormat.JSON:

@@ -4,7 +4,8 @@
     SPOOL_DIR/<boot id>/00000001.seg    segments, see `spool_frames`
     SPOOL_DIR/<boot id>-00000001.corrupt   kept aside for a person, never looked at again
 
-A folder is made under a hidden name and renamed once it is locked, so nobody can take a new one for a left one.
+A folder is made under a hidden name and renamed once it is locked, so nobody can take a new one for a left one; it is
+removed under a hidden name, too, so nobody can take it meanwhile.
 """
 
 from __future__ import annotations
