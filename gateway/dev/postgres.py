@@ -22,6 +22,7 @@ from gateway.dev.postgres_home import prepare_home
 from gateway.dev.postgres_programs import PostgresPrograms, find_programs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 NAME = "postgres"
@@ -47,11 +48,12 @@ SETTINGS = {
 }
 
 
-def start_postgres(data_dir: Path, log_dir: Path) -> RunningServer:
+def start_postgres(data_dir: Path, log_dir: Path, settings: Mapping[str, str] = SETTINGS) -> RunningServer:
     """Start PostgreSQL with the data of `data_dir`, making it first when there is none; return once it answers.
 
-    The port and the password are kept in `data_dir`, so the DSN stays the same while the port is free. A server that an
-    earlier owner left running on the same data is stopped. Raises DevServerError with what to do about it.
+    `settings` are the server's own, by name; the port is added. Port and password are kept in `data_dir`, so the DSN
+    stays the same while the port is free. A server that an earlier owner left running on the same data is stopped.
+    Raises DevServerError with what to do about it.
     """
     account = unprivileged_account()
     state_file = data_dir / STATE_FILE
@@ -72,7 +74,7 @@ def start_postgres(data_dir: Path, log_dir: Path) -> RunningServer:
         if port != state["port"]:
             state["port"] = port
             write_private_json(state_file, state)
-        child = Child(_spec(programs, account, data, port, log_dir / "postgres.log"))
+        child = Child(_spec(programs, account, data, dict(settings) | {"port": str(port)}, log_dir / "postgres.log"))
         try:
             ready = wait_until(partial(_is_ready, data, child.pid), child, READY_S_MAX)
         except BaseException:
@@ -85,11 +87,13 @@ def start_postgres(data_dir: Path, log_dir: Path) -> RunningServer:
     raise child.failure(f"ended with exit code {child.exit_code}")
 
 
-def _spec(programs: PostgresPrograms, account: Account | None, data: Path, port: int, log: Path) -> ChildSpec:
-    settings = [f"--{name}={value}" for name, value in (SETTINGS | {"port": str(port)}).items()]
+def _spec(
+    programs: PostgresPrograms, account: Account | None, data: Path, settings: Mapping[str, str], log: Path
+) -> ChildSpec:
+    options = [f"--{name}={value}" for name, value in settings.items()]
     return ChildSpec(
         name=NAME,
-        argv=(str(programs.folder / "postgres"), "-D", str(data), *settings),
+        argv=(str(programs.folder / "postgres"), "-D", str(data), *options),
         log=log,
         cwd=data,
         account=account,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from gateway.dev.postgres import start_postgres
+from tests.support.servers import start_unsynced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,6 @@ def stopped(server: RunningServer) -> Iterator[None]:
     """Stop a Postgres for the time of the context, then start it again at the same address."""
     server.child.stop()
     yield
-    again = start_postgres(server.data.parent.parent, server.data.parent.parent / "logs")
+    again = start_unsynced(server.data.parent.parent)
     assert again.address == server.address
     server.child.__dict__.update(again.child.__dict__)  # what stops the first one now stops this one

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import redis
 
-from gateway.dev.postgres import start_postgres
+from gateway.dev.postgres import SETTINGS, start_postgres
 from gateway.dev.redis import start_redis
 from gateway.dev.servers import ServerAddresses, running_servers
 from gateway.storage.migrate import upgrade
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 COMMAND_S_MAX = 60.0
+UNSYNCED = SETTINGS | {"fsync": "off", "full_page_writes": "off"}
+"""What a killed PostgreSQL has written outlives it in the system's memory, and no test cuts the machine's power. With
+`fsync`, the copies of databases that tests are given would let every commit beside them wait for the disk by turns."""
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
@@ -77,10 +80,14 @@ def session_servers() -> Iterator[ServerAddresses]:
     """Yield the servers that all tests of a session share."""
     postgres_dsn = os.environ.get("PENSTOCK_TEST_POSTGRES_DSN")
     redis_url = os.environ.get("PENSTOCK_TEST_REDIS_URL")
-    with docker_servers(postgres=not postgres_dsn, redis=not redis_url) as containers, reachable_directory() as folder:
+    with docker_servers(postgres=not postgres_dsn, redis=not redis_url) as containers, ExitStack() as stack:
+        folder = stack.enter_context(reachable_directory())
         found = {"postgres_dsn": postgres_dsn or containers[0], "redis_url": redis_url or containers[1]}
-        with running_servers(folder, **found) as servers:
-            yield servers
+        if not found["postgres_dsn"]:
+            own = start_unsynced(folder)
+            stack.enter_context(own.child)
+            found["postgres_dsn"] = own.address
+        yield stack.enter_context(running_servers(folder, **found))
 
 
 class Databases:
@@ -159,15 +166,20 @@ def redis_time(url: str) -> float:
         return seconds + microseconds / 1e6
 
 
+def start_unsynced(folder: Path) -> RunningServer:
+    """Start PostgreSQL with its files in `folder`, without the disk's guarantees; the caller stops it."""
+    return start_postgres(folder, folder / "logs", UNSYNCED)
+
+
 @contextmanager
 def dedicated_postgres() -> Iterator[RunningServer]:
     """Yield an embedded PostgreSQL of one's own, with a migrated database: to be stopped, frozen or killed.
 
-    `start_postgres(server.data.parent.parent, …)` starts it again with the same data and, the port being free, the same
+    `start_unsynced(server.data.parent.parent)` starts it again with the same data and, the port being free, the same
     address; the caller stops what it starts.
     """
     with reachable_directory() as folder:
-        server = start_postgres(folder, folder / "logs")
+        server = start_unsynced(folder)
         with server.child:
             run_blocking(upgrade(server.address))
             yield server
