@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.settings import Settings
-from tests.support.gateway import GatewayProcess, write_config
+from tests.support.gateway import AS_SHIPPED, GatewayProcess, write_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ class Replica:
         self._killed_at = 0.0
         config = write_config(home / "penstock.yaml", engines, models=models)
         known = {name: value for name, value in settings.items() if name in Settings.model_fields}
-        self._process = GatewayProcess(config, postgres.address, redis.address, **known)
+        self._process = GatewayProcess(config, postgres.address, redis.address, **AS_SHIPPED, **known)
         self._serving = False
 
     @property

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.gateway import GatewayProcess, write_config
+from tests.support.gateway import AS_SHIPPED, GatewayProcess, write_config
 from tests.support.tenants import Tenant, make_tenant, make_tenant_heard_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def lone_gateway(
 ) -> Iterator[GatewayProcess]:
     """A replica whose Postgres may be stopped and frozen."""
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
-    with GatewayProcess(config, own_postgres.address, redis_url) as running:
+    with GatewayProcess(config, own_postgres.address, redis_url, **AS_SHIPPED) as running:
         yield running
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.chat import chat
 from tests.support.frozen import frozen, stopped
-from tests.support.gateway import GatewayProcess, write_config
+from tests.support.gateway import AS_SHIPPED, GatewayProcess, write_config
 from tests.support.ledger import all_closed, opened_events
 from tests.support.tenants import make_tenant_heard_of
 from tests.support.waiting import wait_for
@@ -80,7 +80,7 @@ def test_who_has_waited_for_a_frozen_postgres_once_does_not_wait_for_it_again(
     """Neither after a hold in vain, nor after a key's verification in vain, which comes before every hold."""
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
     settings = {"ledger_open_hold_ms": HOLD_S * 1000, "key_cache_ttl_s": key_cache_ttl_s}
-    with GatewayProcess(config, own_postgres.address, redis_url, **settings) as gateway:
+    with GatewayProcess(config, own_postgres.address, redis_url, **(AS_SHIPPED | settings)) as gateway:
         tenant = make_tenant_heard_of(gateway, own_postgres.address)
         client = gateway.http(tenant.key)
         assert client.post(CHAT, chat()).status == 200

@@ -11,7 +11,7 @@ import redis
 from gateway.dev.redis import start_redis
 from tests.support.chat import chat
 from tests.support.frozen import frozen
-from tests.support.gateway import GatewayProcess, write_config
+from tests.support.gateway import AS_SHIPPED, GatewayProcess, write_config
 from tests.support.ledger import all_closed
 from tests.support.tenants import make_tenant
 from tests.support.waiting import wait_for
@@ -33,7 +33,7 @@ def test_the_policy_decides_while_redis_is_frozen_and_it_heals_by_itself(
 ) -> None:
     tenant = make_tenant(postgres_dsn, requests_per_minute=4)
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
-    with GatewayProcess(config, postgres_dsn, own_redis.address, redis_away_policy=policy) as gateway:
+    with GatewayProcess(config, postgres_dsn, own_redis.address, **AS_SHIPPED, redis_away_policy=policy) as gateway:
         client = gateway.http(tenant.key)
         assert client.post(CHAT, chat()).status == 200
         with frozen(own_redis):
@@ -60,7 +60,7 @@ def test_a_restarted_empty_redis_gets_its_scripts_again(
 ) -> None:
     tenant = make_tenant(postgres_dsn, requests_per_minute=2)
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
-    with GatewayProcess(config, postgres_dsn, own_redis.address) as gateway:
+    with GatewayProcess(config, postgres_dsn, own_redis.address, **AS_SHIPPED) as gateway:
         client = gateway.http(tenant.key)
         assert [client.post(CHAT, chat()).status for _ in range(3)] == [200, 200, 429]
         own_redis.child.stop()
@@ -83,7 +83,7 @@ def test_flushed_scripts_cost_no_request(
 ) -> None:
     tenant = make_tenant(postgres_dsn, requests_per_minute=100)
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
-    with GatewayProcess(config, postgres_dsn, own_redis.address) as gateway:
+    with GatewayProcess(config, postgres_dsn, own_redis.address, **AS_SHIPPED) as gateway:
         client = gateway.http(tenant.key)
         assert client.post(CHAT, chat()).status == 200
         with redis.Redis.from_url(own_redis.address) as server:
@@ -98,7 +98,7 @@ def test_a_replica_starts_without_redis(
     tenant = make_tenant(postgres_dsn, requests_per_minute=2)
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
     own_redis.child.stop()
-    with GatewayProcess(config, postgres_dsn, own_redis.address) as gateway:
+    with GatewayProcess(config, postgres_dsn, own_redis.address, **AS_SHIPPED) as gateway:
         client = gateway.http(tenant.key)
         assert [client.post(CHAT, chat()).status for _ in range(3)] == [200, 200, 429]
 
@@ -110,7 +110,7 @@ def test_a_redis_that_cannot_be_written_is_away_until_it_can(
     tenant = make_tenant(postgres_dsn, requests_per_minute=100)
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
     with (
-        GatewayProcess(config, postgres_dsn, own_redis.address) as gateway,
+        GatewayProcess(config, postgres_dsn, own_redis.address, **AS_SHIPPED) as gateway,
         redis.Redis.from_url(own_redis.address) as server,
     ):
         client = gateway.http(tenant.key)
@@ -134,7 +134,7 @@ def test_one_tenants_broken_key_costs_nobody_else_their_limits(
     broken, well = (make_tenant(postgres_dsn, requests_per_minute=1) for _ in range(2))
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
     with (
-        GatewayProcess(config, postgres_dsn, own_redis.address) as gateway,
+        GatewayProcess(config, postgres_dsn, own_redis.address, **AS_SHIPPED) as gateway,
         redis.Redis.from_url(own_redis.address) as server,
     ):
         client = gateway.http(broken.key)

@@ -12,7 +12,7 @@ import pytest
 from gateway.dev.redis import start_redis
 from tests.support.chat import chat
 from tests.support.engine import EngineProcess
-from tests.support.gateway import GatewayProcess, write_config
+from tests.support.gateway import AS_SHIPPED, GatewayProcess, write_config
 from tests.support.proxy import Proxy
 from tests.support.redis_setups import kill
 from tests.support.servers import dedicated_redis
@@ -84,7 +84,7 @@ def replicas(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
         proxy, engine = stack.enter_context(Proxy(redis.address)), stack.enter_context(EngineProcess("sim"))
         config = write_config(tmp_path_factory.mktemp("bounds") / "penstock.yaml", [engine.url])
         ways = [redis.address] * (REPLICAS - 1) + [proxy.address]
-        gateways = [stack.enter_context(GatewayProcess(config, dsn, way)) for way in ways]
+        gateways = [stack.enter_context(GatewayProcess(config, dsn, way, **AS_SHIPPED)) for way in ways]
         running = Replicas(gateways, proxy, redis, dsn)
         wait_for(running.know_of_each_other, "all know how many they are")
         yield running

@@ -9,7 +9,7 @@ import pytest
 from tests.support.chat import chat
 from tests.support.command import Penstock
 from tests.support.frozen import frozen, stopped
-from tests.support.gateway import GatewayProcess, write_config
+from tests.support.gateway import AS_SHIPPED, GatewayProcess, write_config
 from tests.support.http import DONE
 from tests.support.ledger import all_closed, both_events, opened_events
 from tests.support.spool import unwritable_spool
@@ -98,7 +98,7 @@ def test_another_replica_drains_what_a_dead_one_left(
     def replica(name: str) -> GatewayProcess:
         (tmp_path / name).mkdir()
         config = write_config(tmp_path / name / "penstock.yaml", [engine.url])
-        return GatewayProcess(config, own_postgres.address, redis_url, spool_dir=str(tmp_path / "shared"))
+        return GatewayProcess(config, own_postgres.address, redis_url, **AS_SHIPPED, spool_dir=str(tmp_path / "shared"))
 
     with replica("dead") as dead, replica("living") as living:
         tenant = make_tenant_heard_of(dead, own_postgres.address)
@@ -156,7 +156,7 @@ def test_a_full_spool_refuses_until_postgres_is_back(
     engine: EngineProcess, own_postgres: RunningServer, redis_url: str, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path / "penstock.yaml", [engine.url])
-    with GatewayProcess(config, own_postgres.address, redis_url, spool_bytes_max=4096) as gateway:
+    with GatewayProcess(config, own_postgres.address, redis_url, **AS_SHIPPED, spool_bytes_max=4096) as gateway:
         tenant = make_tenant_heard_of(gateway, own_postgres.address)
         client = gateway.http(tenant.key)
         assert client.post(CHAT, chat()).status == 200

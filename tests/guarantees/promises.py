@@ -21,6 +21,8 @@ class Promise:
     unit: str
     test: str
     """As pytest names it, without parameters."""
+    by_the_clock: bool = False
+    """Whether it is read off a clock, and so says as much of how busy the machine is."""
 
 
 PROMISES: dict[str, Promise] = {
@@ -73,6 +75,7 @@ PROMISES: dict[str, Promise] = {
             1,
             "s",
             f"{KEYS}::test_a_key_that_stops_counting_is_refused_within_a_second",
+            by_the_clock=True,
         ),
         Promise(
             "revocation-away",
@@ -90,6 +93,7 @@ PROMISES: dict[str, Promise] = {
             1,
             "s",
             f"{KEYS}::test_a_changed_limit_acts_within_a_second",
+            by_the_clock=True,
         ),
         Promise(
             "ledger-events",
@@ -130,6 +134,7 @@ PROMISES: dict[str, Promise] = {
             1,
             "s",
             "tests/integration/test_path_hangup.py::test_a_hang_up_in_a_stream_stops_the_engine_and_is_billed",
+            by_the_clock=True,
         ),
         Promise(
             "usage-visible",
@@ -138,6 +143,7 @@ PROMISES: dict[str, Promise] = {
             2,
             "s",
             "tests/integration/test_usage_visible.py::test_usage_is_reported_soon",
+            by_the_clock=True,
         ),
         Promise(
             "rolling-update",

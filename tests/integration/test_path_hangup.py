@@ -11,7 +11,7 @@ import redis
 
 from tests.support.chat import chat, completion
 from tests.support.engine import EngineProcess
-from tests.support.guarantees import measured
+from tests.support.guarantees import bound_of, measured
 from tests.support.http import DONE
 from tests.support.ledger import all_closed, opened_events
 from tests.support.stack import Stack, running_stack
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tests.support.tenants import Tenant
 
 CHAT = "/v1/chat/completions"
-ABORT_S_MAX = 1.0
-"""The promise: from the hang-up to the engine's stop."""
 BURST = 5000
 
 
@@ -57,7 +55,7 @@ def assert_engine_stops(stack: Stack, hang_up: Callable[[], None]) -> dict[str, 
         asked_s = time.monotonic() - hung_up_s
         if stack.engine.counters()["aborted"] == before + 1:
             break
-        assert asked_s <= ABORT_S_MAX, "the engine still works"
+        assert asked_s <= bound_of("hang-up"), "the engine still works"
     measured("hang-up", asked_s)
     request: dict[str, Any] = stack.engine.state()["requests"][-1]
     assert request["outcome"] == "aborted"

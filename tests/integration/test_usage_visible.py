@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CHAT = "/v1/chat/completions"
 REQUESTS = 100
-GIVEN_UP_S = 10.0
+GIVEN_UP_S = 30.0
 
 
 async def seen_after_s(api: Api, tenant: Tenant, count: int) -> float:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 INPUT_TOKENS, CACHE_READ_TOKENS, OUTPUT_TOKENS = 20, 5, 7
-WAIT_S_MAX = 10.0
+WAIT_S_MAX = 30.0
 
 
 @dataclass(frozen=True)

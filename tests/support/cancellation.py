@@ -32,7 +32,7 @@ BURST = 1_000_000
 CHAT = "/v1/chat/completions"
 TURNS_STUCK = 12
 """Turns of the loop for which a client that does not read keeps a writer waiting."""
-READ_S_MAX = 10.0
+READ_S_MAX = 30.0
 LARGE = "large"
 """A model whose answer fills every buffer between the gateway and a client that does not read."""
 LARGE_ANSWER = [head(), *pieces(WHOLE.replace("x" * 64, "x" * 100_000))]

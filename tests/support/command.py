@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent.parent
-COMMAND_S_MAX = 60.0
+COMMAND_S_MAX = 120.0
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from typing import Any, Self
 
 from tests.support.waiting import wait_for
 
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 10.0
-ASK_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+ASK_TIMEOUT_S = 30.0
 
 _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(\{[^}]*\})? (\S+)", re.MULTILINE)
 

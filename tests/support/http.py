@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from types import TracebackType
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 DONE = "[DONE]"
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.admin.keys import ApiKey
     from tests.support.tenants import Tenant
 
-ASK_S_MAX = 10.0
+ASK_S_MAX = 30.0
 
 
 def event_id_at(at: dt.datetime) -> UUID:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 PINNED: Final = REPOSITORY / "tests" / "support" / "oidc_server"
 CLIENT, OTHER_CLIENT, SECRET_CLIENT, SECRET = "penstock", "somebody-else", "penstock-web", "s3cret & more"
-START_S_MAX = 30.0
-STOP_S_MAX = 10.0
+START_S_MAX = 60.0
+STOP_S_MAX = 30.0
 PAGES_MAX = 20
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.dev.children import Child, ChildSpec, wait_until
 from gateway.dev.servers import running_servers
 
-READY_S_MAX = 30.0
+READY_S_MAX = 60.0
 DEPENDANT = """
 import os, signal, sys
 server = int(sys.argv[1])

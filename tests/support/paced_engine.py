@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TURNS = 8
 """Turns of the loop between two pieces: enough to send one and to read it at the other end."""
-END_S_MAX = 10.0
+END_S_MAX = 30.0
 
 
 def head(status: int = 200, content_type: str = "application/json", **headers: str) -> bytes:

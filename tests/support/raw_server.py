@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
-STEP_S_MAX = 10.0
+STEP_S_MAX = 30.0
 
 
 class RawConnection:

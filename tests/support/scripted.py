@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-END_S_MAX = 10.0
+END_S_MAX = 30.0
 
 
 @dataclass(frozen=True)

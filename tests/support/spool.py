@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.settle.records import OpenRecord
 
 BYTES_MAX = 2**30
-END_S_MAX = 10.0
+END_S_MAX = 30.0
 
 
 @dataclass

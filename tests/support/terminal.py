@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-SHOWS_S_MAX = 30.0
+SHOWS_S_MAX = 60.0
 READ_BYTES = 65_536
 ROWS, COLUMNS = 50, 200
 # Not in a `preexec_fn`, which is not safe in a process with threads.

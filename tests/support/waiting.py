@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 POLL_S = 0.01
 TURNS_NEAR = 5000
-WAIT_S_MAX = 10.0
+WAIT_S_MAX = 30.0
 
 
 def wait_for(look: Callable[[], T], what: str, timeout_s: float = WAIT_S_MAX) -> T:
