@@ -85,12 +85,15 @@ class Filled:
     session: str
 
 
-async def fill(connection: asyncpg.Connection[asyncpg.Record], events: int, *, days: int = DAYS) -> Filled:
+async def fill(
+    connection: asyncpg.Connection[asyncpg.Record], events: int, *, days: int = DAYS, now: dt.datetime | None = None
+) -> Filled:
     """Write about so many events of the last days and of today so far, one in a hundred corrected, and roll them up.
 
-    Those of the last moments stay in the tail, as they do under traffic. The database has to be a fresh one.
+    Those of the last moments stay in the tail, as they do under traffic. The database has to be a fresh one; `now` may
+    be a moment of the past.
     """
-    now = dt.datetime.now(dt.UTC)
+    now = now or dt.datetime.now(dt.UTC)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first = today - dt.timedelta(days=days)
     await connection.execute("SELECT penstock_make_partitions($1, $2)", first.date(), days + 2)

@@ -239,4 +239,4 @@ def test_nothing_but_the_replicas_own_lines_is_in_its_log(stand: Stand) -> None:
     stand.engine.control(status=500)
     stand.http.post(CHAT, {"model": "openai", "messages": [{"role": "user", "content": "a secret prompt"}]})
     assert "secret" not in stand.gateway.log.read_text()
-    assert {line["level"] for line in stand.gateway.log_lines()} == {"info"}
+    assert [line for line in stand.gateway.log_lines() if line["level"] != "info"] == []

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gateway.dev.servers import ServerAddresses
     from tests.support.servers import Databases
 
-RUN_S_MAX = 100
+RUN_S_MAX = 280
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
     "response_schema_conformance,unsupported_method"

@@ -112,8 +112,9 @@ class Stand:
 
     async def run(self, scenario: Scenario, plan: Plan) -> Ended:
         """Send the request, cancel it as planned, and assert that nothing of it is left."""
-        await self._prepare(scenario)
-        tasks, levels = asyncio.all_tasks(), await self._levels()
+        levels = await self._levels()
+        await self._prepare(scenario)  # last, as something else may need the connections that it ends
+        tasks = asyncio.all_tasks()
         seen = self.probe.arm(plan, after=1 if scenario.unread else 0)
         answer = await self._ask(scenario)
         await near(lambda: not self.replica.server.server_state.tasks, f"the request has ended ({seen})")

@@ -29,7 +29,7 @@ def away(replicas: int) -> Desk:
 
 @pytest.mark.parametrize(("replicas", "share"), [(1, 7), (2, 3), (3, 2), (20, 1)])
 async def test_each_replica_has_its_share_of_the_places(replicas: int, share: int) -> None:
-    desk, caller = away(replicas), principal(places(7), requests(6_000))
+    desk, caller = away(replicas), principal(places(7), requests(1, burst=6_000))
     running = [await desk.admitter.admit(caller, call(model())) for _ in range(share)]
     with pytest.raises(LimitExceeded, match="key concurrent requests") as refused:
         await desk.admitter.admit(caller, call(model()))
