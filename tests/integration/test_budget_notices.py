@@ -30,7 +30,7 @@ from tests.support.webhooks import make_webhook
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-NOW = dt.datetime.now(dt.UTC)
+DAY = dt.timedelta(days=1)
 USD = PICO_USD_PER_USD
 EVENTS = """SELECT coalesce(jsonb_agg(payload -> 'data' ORDER BY created_at,
     (payload #>> '{data,threshold_percent}')::integer), '[]')::text FROM webhook_event"""
@@ -48,10 +48,10 @@ class Bench:
         self.metrics = WebhookMetrics(CollectorRegistry())
         self.watch = BudgetWatch(pool, self.metrics)
 
-    async def spend(self, usd: float, *, model: str = "sim", at: dt.datetime = NOW) -> None:
+    async def spend(self, usd: float, *, model: str = "sim", at: dt.datetime | None = None) -> None:
         """Let the tenant spend."""
         async with self.pool.acquire() as connection:
-            await self.owner.event(connection, at, cost=round(usd * USD), model=model)
+            await self.owner.event(connection, at or now(), cost=round(usd * USD), model=model)
 
     async def limit(self, level: Level, model: str | None = None, **budgets: float) -> None:
         """Set budgets in US dollars, by period."""
@@ -72,6 +72,16 @@ class Bench:
         ]
 
 
+def now() -> dt.datetime:
+    """Return the time: not that at which the suite began, which may have been yesterday."""
+    return dt.datetime.now(dt.UTC)
+
+
+def today() -> dt.datetime:
+    """Return when the day began."""
+    return now().replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def owner_of(tenant: Tenant) -> Owner:
     """Who a tenant's rows of the ledger belong to."""
     return Owner(tenant.organization_id, tenant.team_id, tenant.user_id, tenant.key_id)
@@ -83,7 +93,7 @@ async def bench(postgres_dsn: str) -> AsyncIterator[Bench]:
     tenant = await asyncio.to_thread(make_tenant, postgres_dsn)
     await make_webhook(postgres_dsn, URL, tenant.organization_id)
     async with asyncpg.create_pool(postgres_dsn, min_size=1, max_size=4) as pool:
-        await pool.execute("SELECT penstock_make_partitions($1, 1)", (NOW - dt.timedelta(days=1)).date())
+        await pool.execute("SELECT penstock_make_partitions($1, 1)", (now() - DAY).date())
         made = Bench(postgres_dsn, pool, tenant)
         assert await made.look() == []
         yield made
@@ -109,7 +119,7 @@ async def test_each_threshold_is_told_once(bench: Bench) -> None:
     assert (data["organization"], data["limit_id"]) == (bench.tenant.organization, str(await rule_id(bench)))
     assert data["subject"] == bench.tenant.key_public_id
     assert (data["model"], data["reason"]) == (None, "spent")
-    assert dt.datetime.fromisoformat(data["period_start"]) == NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    assert dt.datetime.fromisoformat(data["period_start"]) == today()
 
 
 async def rule_id(bench: Bench) -> Any:
@@ -147,9 +157,9 @@ async def test_a_changed_amount_is_another_budget(bench: Bench) -> None:
 
 async def test_other_days_and_others_money_do_not_count(bench: Bench) -> None:
     await bench.limit(Level.USER, day=1)
-    await bench.spend(5, at=NOW - dt.timedelta(days=1))
+    await bench.spend(5, at=now() - DAY)
     async with bench.pool.acquire() as connection:
-        await Owner(user_id=bench.tenant.user_id).event(connection, NOW, cost=5 * USD)
+        await Owner(user_id=bench.tenant.user_id).event(connection, now(), cost=5 * USD)
     assert await bench.look() == []
 
 
@@ -194,7 +204,7 @@ async def test_what_could_not_be_told_is_told_the_next_time(bench: Bench, monkey
 async def test_a_row_whose_transaction_ends_behind_others_is_not_missed(bench: Bench) -> None:
     await bench.limit(Level.KEY, day=10)
     async with bench.pool.acquire() as slow, slow.transaction():
-        await bench.owner.event(slow, NOW, cost=6 * USD)
+        await bench.owner.event(slow, now(), cost=6 * USD)
         await bench.spend(1)
         assert await bench.look() == []
         assert await bench.look() == []
@@ -238,10 +248,10 @@ async def test_a_request_that_is_refused_for_a_budget_is_told(bench: Bench) -> N
     await bench.limit(Level.TEAM, model="sim", day=10)
     await bench.spend(7.5)
     notices = Notices(bench.pool, bench.metrics)
-    today = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    begun = today()
     tenant = bench.tenant
-    refused = BudgetKey(tenant.organization_id, Level.TEAM, tenant.team_id, "sim", BudgetPeriod.DAY, today)
-    gone = BudgetKey(tenant.organization_id, Level.TEAM, tenant.team_id, None, BudgetPeriod.DAY, today)
+    refused = BudgetKey(tenant.organization_id, Level.TEAM, tenant.team_id, "sim", BudgetPeriod.DAY, begun)
+    gone = BudgetKey(tenant.organization_id, Level.TEAM, tenant.team_id, None, BudgetPeriod.DAY, begun)
     for key in (refused, gone, refused):
         notices.budget_refused(key)
     writing = asyncio.ensure_future(notices.run())
@@ -273,8 +283,8 @@ async def test_the_work_is_in_what_was_spent_and_not_in_how_many_budgets_there_a
                 f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {budget_store.SPENT_SINCE}",
                 BUDGET_THRESHOLD,
                 str(state.looked_until),
-                NOW - dt.timedelta(days=31),
-                NOW + dt.timedelta(days=1),
+                now() - 31 * DAY,
+                now() + DAY,
             )
             (root,) = json.loads(plan)
             rules = [each for each in nodes(root["Plan"]) if each.get("Relation Name") == "limit_rule"]

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from gateway.storage.postgres import Connection, Pool, PoolProxy
     from tests.support.command import Penstock
 
-NOW = dt.datetime.now(dt.UTC)
 AFTER = dt.timedelta(hours=24)
 MONTHS = 4
 KEY = "organization_id, team_id, served_model"
@@ -50,7 +49,7 @@ SELECT organization_id, team_id, model, sum(requests)::numeric, sum(prompt_token
 
 def month(ago: int) -> dt.date:
     """Return the first day of the month that was so many months ago."""
-    first = month_of(NOW)
+    first = month_of(dt.datetime.now(dt.UTC))
     for _ in range(ago):
         first = month_of(dt.datetime.combine(first, dt.time(), dt.UTC) - dt.timedelta(days=1))
     return first
@@ -153,7 +152,7 @@ async def test_what_is_closed_stays_and_what_is_late_comes_next(pool: Pool) -> N
         with pytest.raises(NotFound, match="had nothing to say"):
             await show_statement(db, PLATFORM, month(4), organization=organization)
         with pytest.raises(InvalidRequest, match="has not begun"):
-            await show_statement(db, PLATFORM, month(-0).replace(year=NOW.year + 1), organization=organization)
+            await show_statement(db, PLATFORM, month(0).replace(year=month(0).year + 1), organization=organization)
         later = await show_statement(db, PLATFORM, month(0), organization=organization)
         assert (later.draft, later.lines) == (True, ())
         summaries = await list_statements(db, PLATFORM, organization=organization)
