@@ -44,8 +44,13 @@ def over_the_limit(facts: Facts, unit: str) -> float:
 
 
 def capacities_per_loss(facts: Facts) -> float:
-    """Return how many capacities more than its line any bucket granted around one loss of Redis at most."""
+    """Return how many capacities more than its line any bucket granted around one loss of Redis at most.
+
+    Where replicas limited by themselves in the same span, the line has the refill of that time twice, as it has without
+    a loss.
+    """
     outages = outages_of(facts.happened.losses, facts.away, MARGIN_S)
+    alone = outages_of((), facts.away, MARGIN_S)
     worst = 0.0
     for rule, unit, capacity, refill_per_s in buckets_of(facts.tenants.rules):
         charges = charges_of(facts, rule, unit, outages)
@@ -53,8 +58,13 @@ def capacities_per_loss(facts: Facts) -> float:
             if outage.lost:
                 window = _within(charges, before.to if before else None, after.from_ if after else None)
                 over = excess(window, capacity, refill_per_s, []) - tolerance(refill_per_s)
-                worst = max(worst, over / capacity)
+                worst = max(worst, (over - refill_per_s * _shared_s(outage, alone)) / capacity)
     return worst
+
+
+def _shared_s(outage: Outage, others: list[Outage]) -> float:
+    """Return for how many seconds of an outage one of the others was, too."""
+    return sum(max(min(outage.to, other.to) - max(outage.from_, other.from_), 0.0) for other in others)
 
 
 def _between(facts: Facts, unit: str, outages: list[Outage]) -> Iterator[tuple[Rule, int, float]]:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.domain.principal import Level
 from tests.chaos.attempts import End
+from tests.chaos.check_limits import MARGIN_S
 from tests.chaos.doctored import CAPACITY, KEY, add, cut_short, sound_facts
 from tests.chaos.evidence import told, write_evidence
 from tests.chaos.facts import read_log
@@ -165,6 +166,18 @@ def test_a_loss_of_redis_allows_one_capacity_more() -> None:
     facts.happened.losses.append((1003.8, 1003.9))
     assert judged(facts) == []
     assert 0 < figures_of(facts)["capacities more per loss of Redis"] <= 1
+
+
+def test_who_limits_by_itself_around_a_loss_of_redis_refills_twice() -> None:
+    facts = sound_facts()
+    for number in range(CAPACITY, 3 * CAPACITY):
+        add(facts, number, at=1004.0)
+    facts.happened.losses.append((1003.0, 1005.0))
+    by_loss = figures_of(facts)["capacities more per loss of Redis"]
+    facts.away.append((1003.0, 1005.0))
+    both = figures_of(facts)["capacities more per loss of Redis"]
+    assert by_loss - both == pytest.approx((2.0 + 2 * MARGIN_S) * 0.1 / CAPACITY), "of six a minute"
+    assert both > 1
 
 
 def test_logs_tell_when_a_replica_limited_by_itself_and_what_it_should_not_have_said(tmp_path: Path) -> None:
