@@ -85,7 +85,8 @@ def test_a_hang_up_reaches_the_engine_and_is_billed(agents: Agents) -> None:
     tenant, aborted = agents.stack.tenant(), agents.engine.counters()["aborted"]
     endless = {"sim": {"output_tokens": 1000, "tokens_per_second": 50}}
     outcome = ask(agents, tenant, stream=True, hang_up_after=3, fields=endless)
-    assert (outcome["aborted"], outcome["pieces"]) == (True, 3)
+    assert outcome["aborted"]
+    assert 3 <= outcome["pieces"] < 1000, "more than the third may have been there when it hung up"
     agents.engine.wait_for(lambda counters: counters["aborted"] == aborted + 1)
     row = closed_event(agents.stack.dsn, outcome["answers"][0]["request_id"])
     assert (row["status"], row["coverage"]) == ("client_closed", "estimated")
