@@ -46,7 +46,7 @@ SIM_MODEL: dict[str, Any] = {
 PATIENT: dict[str, str | float] = {
     "redis_timeout_ms": 2_000,
     "key_lookup_timeout_ms": 2_000,
-    "key_first_lookup_timeout_ms": 20_000,
+    "key_first_lookup_timeout_ms": 30_000,
     "ledger_open_hold_ms": 2_000,
 }
 """Settings under which servers that are slow are not taken for away: a machine that runs tests is busy."""
