@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import redis.asyncio
     from structlog.typing import EventDict
 
+    from gateway.patience import Deadline
+    from gateway.settle.ledger_store import Group
     from gateway.storage.postgres import Connection
     from tests.support.replica_here import ReplicaHere
     from tests.support.stepping import Plan, Probe, Seen
@@ -33,6 +35,7 @@ CHAT = "/v1/chat/completions"
 TURNS_STUCK = 12
 """Turns of the loop for which a client that does not read keeps a writer waiting."""
 READ_S_MAX = 30.0
+WAITS_FOR_OPEN = "Ledger.hold: await entry.waiter"
 LARGE = "large"
 """A model whose answer fills every buffer between the gateway and a client that does not read."""
 LARGE_ANSWER = [head(), *pieces(WHOLE.replace("x" * 64, "x" * 100_000))]
@@ -87,6 +90,25 @@ class Stand:
     expiries: list[tuple[asyncio.TimerHandle, Callable[[], None]]]
     """The timers of requests' time-outs, newest last."""
     last_event: UUID = NO_EVENT
+
+    def write_late(self) -> None:
+        """From now on, the request's OPEN record is written when the request waits for it, or does so no more.
+
+        Which is faster, Postgres or the engine, would else decide whether it waits at all.
+        """
+        store = self.replica.gateway.books.store
+        commit = store.commit
+
+        async def commit_late(group: Group, deadline: Deadline) -> None:
+            if any(record.key_id == self.tenant.key_id for record in group.opens):
+                await near(self._open_may_be_written, "the request waits for its OPEN record, or has ended")
+            await commit(group, deadline)
+
+        store.commit = commit_late  # type: ignore[method-assign]
+
+    def _open_may_be_written(self) -> bool:
+        waits = any(WAITS_FOR_OPEN in str(place) for place in self.probe.seen.places)
+        return waits or self.probe.struck or self.probe.ended() or self.probe.task is None
 
     # --- the ways in which a request is cancelled
 
