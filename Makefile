@@ -1,7 +1,7 @@
 # Penstock: every target works on a fresh clone with Python 3.11 or newer, as root or not. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test check test chaos soak guarantees test-real-engine bench demo-opencode docs lock clean
+.PHONY: help run install install-test check test test-again chaos soak guarantees test-real-engine bench demo-opencode docs lock clean
 
 BIN := .venv/bin
 COVERAGE_MIN := 90
@@ -35,6 +35,11 @@ test: install-test ## The whole test suite, with coverage (ARGS="-k name" for a 
 	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report $(if $(ARGS),,--fail-under=$(COVERAGE_MIN))
+
+test-again: install-test ## What failed in the last `make test` once more, by itself
+	$(BIN)/coverage run -m pytest --last-failed --last-failed-no-failures none
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=$(COVERAGE_MIN)
 
 chaos: install-test ## Kill, cut and stop everything under load, then check the books (ARGS="--minutes 30 --kills 200 --seed 1")
 	@$(BIN)/python -m tests.chaos $(ARGS)
