@@ -104,7 +104,7 @@ class Stand:
                 await near(self._open_may_be_written, "the request waits for its OPEN record, or has ended")
             await commit(group, deadline)
 
-        store.commit = commit_late  # type: ignore[method-assign]
+        store.commit = commit_late  # type: ignore[method-assign] # of this one store
 
     def _open_may_be_written(self) -> bool:
         waits = any(WAITS_FOR_OPEN in str(place) for place in self.probe.seen.places)
