@@ -40,7 +40,7 @@ SEGMENT_BYTES_MAX = 2**20
 """A segment that has reached this is followed by another: what is read, and written again after a kill, at once."""
 
 WRITE_S_MAX = 2.0
-"""How long one group may take to be written and synced before the spool counts as failing."""
+"""How long a group may take to be written and synced before the spool counts as failing."""
 
 _log = structlog.get_logger("penstock.spool")
 
@@ -78,6 +78,7 @@ class Spool:
         self._thread = ThreadPoolExecutor(1, "spool")
         self._stuck: asyncio.Future[Any] | None = None
         self._lock = threading.Lock()
+        self._closed = False
         self._active: Segment | None = None
         self._sealed: deque[Segment] = deque()
         self._number = 0
@@ -150,12 +151,19 @@ class Spool:
             self._sealed.remove(segment)
 
     def close(self) -> None:
-        """Let go of the folder; what is left in it is drained by whoever finds it."""
+        """Let go of the folder, unless the disk hangs; what is left in it is drained by whoever finds it."""
+        # What still runs is waited for: it would miss the folder, make it again and close the lock a second time, whose
+        # number may be a connection's by then.
+        gone = False
         self._thread.shutdown(wait=False, cancel_futures=True)
         if self._lock.acquire(timeout=WRITE_S_MAX):
-            self._seal()
-            self._lock.release()
-        if not self.folder.leave() and (left := self.records):
+            try:
+                self._seal()
+                self._closed = True
+                gone = self.folder.leave()
+            finally:
+                self._lock.release()
+        if not gone and (left := self.records):
             _log.warning("spool_left", folder=str(self.folder.path), records=left)
 
     def _segments(self) -> list[Segment]:
@@ -168,9 +176,9 @@ class Spool:
         if self._stuck is not None and not self._stuck.done():
             raise SpoolFailed("the disk has not answered yet")
         writing = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        writing.add_done_callback(_hear)  # who is cancelled while it runs no longer does
         if not await done_within(writing, WRITE_S_MAX):
             self._stuck = writing
-            writing.add_done_callback(_hear)
             raise SpoolFailed(f"the disk has not answered for {WRITE_S_MAX:g} s")
         return writing.result()
 
@@ -216,6 +224,8 @@ class Spool:
 
     def _keep_folder(self) -> None:
         """Make the folder again when somebody has removed it: what it held is lost, what comes need not be."""
+        if self._closed:
+            raise SpoolFailed("the spool is closed")
         lost = self.folder
         if not lost.path.is_dir():
             self.folder = make_folder(lost.path.parent, lost.path.name)
@@ -241,12 +251,13 @@ class Spool:
                 segment.path.unlink()
 
     def _probe(self) -> None:
-        if self.bytes >= self._bytes_max:
-            raise SpoolFull(f"it has reached its {self._bytes_max} bytes (spool_bytes_max)")
-        self._keep_folder()
-        path = self.folder.path / "probe"
-        path.write_bytes(b"x")
-        path.unlink()
+        with self._lock:
+            if self.bytes >= self._bytes_max:
+                raise SpoolFull(f"it has reached its {self._bytes_max} bytes (spool_bytes_max)")
+            self._keep_folder()
+            path = self.folder.path / "probe"
+            path.write_bytes(b"x")
+            path.unlink()
 
     def _turn(self, state: str, reason: str) -> None:
         if state == self.state:

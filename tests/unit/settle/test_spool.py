@@ -18,7 +18,7 @@ from gateway.observe.metrics import Metrics
 from gateway.settle import spool as spool_module
 from gateway.settle import spool_folder
 from gateway.settle.spool import Spool, SpoolFailed, open_spool
-from gateway.settle.spool_folder import left_folders, make_folder, take_folder
+from gateway.settle.spool_folder import LockedFolder, left_folders, make_folder, take_folder
 from gateway.settle.spool_frames import read_segment
 from tests.support.records import close_record, open_record
 from tests.support.spool import BYTES_MAX, copy_of, unwritable
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gateway.settle.spool_frames import Record
 
 SMALL_BYTES = 8192
+WAITS_S = 0.2
+"""How long what must not come first is given to come first."""
 
 
 def new_spool(root: Path, bytes_max: int = BYTES_MAX) -> Spool:
@@ -190,6 +192,42 @@ async def test_a_folder_is_one_process_alone_until_that_ends(tmp_path: Path) -> 
     assert folder.leave()
     assert left_folders(tmp_path, "another") == []
     assert take_folder(spool.folder.path) is None
+
+
+async def test_a_probe_that_runs_when_it_closes_makes_no_folder_and_closes_no_lock_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = new_spool(tmp_path)
+    running, left = threading.Event(), threading.Event()
+    keep, leave = spool._keep_folder, spool.folder.leave
+
+    def keep_late() -> None:
+        running.set()
+        left.wait(WAITS_S)
+        keep()
+
+    def leave_seen(_folder: LockedFolder) -> bool:
+        try:
+            return leave()
+        finally:
+            left.set()
+
+    monkeypatch.setattr(spool, "_keep_folder", keep_late)
+    monkeypatch.setattr(LockedFolder, "leave", leave_seen)
+    closed: list[int] = []
+    close, lock = os.close, spool.folder.lock
+
+    def close_seen(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+
+    monkeypatch.setattr(os, "close", close_seen)
+    probing = asyncio.ensure_future(spool.probe())
+    await wait_until(running.is_set, "it is probed")
+    await asyncio.to_thread(spool.close)
+    await probing
+    assert closed == [lock]
+    assert left_folders(tmp_path, "another") == [], "it was made again"
 
 
 async def test_a_copied_folder_is_nobodys(tmp_path: Path) -> None:
