@@ -166,11 +166,13 @@ class Leadership:
         try:
             await term.last()
         finally:
-            self._observer.led(leads=False)
             for each in running:
                 each.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            _log.info("leads_no_longer")
+            try:
+                await asyncio.gather(*running, return_exceptions=True)
+            finally:
+                self._observer.led(leads=False)
+                _log.info("leads_no_longer")
 
     async def _keep(self, duty: Duty, term: Term) -> None:
         """Run one duty over and over, whatever becomes of a run."""
