@@ -40,7 +40,7 @@ SEGMENT_BYTES_MAX = 2**20
 """A segment that has reached this is followed by another: what is read, and written again after a kill, at once."""
 
 WRITE_S_MAX = 2.0
-"""How long a group may take to be written and synced before the spool counts as failing."""
+"""How long one group may take to be written and synced before the spool counts as failing."""
 
 _log = structlog.get_logger("penstock.spool")
 

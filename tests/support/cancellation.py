@@ -143,7 +143,7 @@ class Stand:
         self.probe.disarm()
         await self._nothing_is_left(tasks)
         self._no_complaints()
-        assert seen.strangers == set(), "suspended where no place was found: is the enumeration incomplete?"
+        assert not seen.strangers, f"suspended where no place was found: {seen.strangers}, answered {answer[:200]!r}"
         row = await self._row()
         await self._buckets_hold(levels, row)
         return Ended(seen, row, answer)

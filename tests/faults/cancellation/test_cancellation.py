@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from functools import partial
-from itertools import chain, product, repeat
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +29,7 @@ from tests.support.stepping import TOTAL_S, Moment, Plan, Probe, WatchedLoop
 from tests.support.tenants import make_tenant
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from tests.support.stepping import Spot
@@ -181,7 +181,7 @@ async def test_a_request_cancelled_anywhere_leaves_nothing(stand: Stand) -> None
     suspended: set[str] = set()
     spots: Counter[Spot] = Counter()
     expected = {str(place) for place in PLACES} - set(NEVER_SUSPENDED)
-    for scenario in chain.from_iterable(repeat(SCENARIOS, TRIES_MAX)):
+    for _, scenario in rounds(lambda: all(places == expected for places in (suspended, *met.values()))):
         for spot in await normally(stand, scenario, suspended):
             spots[spot] += 1
             missed = [way for way in WAYS if not {place for place, _ in spot} <= met[way]]
@@ -190,8 +190,6 @@ async def test_a_request_cancelled_anywhere_leaves_nothing(stand: Stand) -> None
                 ended = await cancelled(stand, scenario, plan, {STATUS[way]})
                 met[way] |= {str(place) for place in ended.seen.hit}
                 assert way != "time-out" or is_told_of_the_time(ended), (scenario.name, ended)
-        if scenario is SCENARIOS[-1] and [suspended, *met.values()] == [expected] * (1 + len(met)):
-            break
     assert suspended == expected
     assert met == dict.fromkeys(WAYS, suspended)
 
@@ -199,17 +197,30 @@ async def test_a_request_cancelled_anywhere_leaves_nothing(stand: Stand) -> None
 async def test_a_request_cancelled_again_while_that_is_handled_leaves_nothing(stand: Stand) -> None:
     stops = "edge/sink.py AsgiSink.stop_keep_alive: await asyncio.wait((keep_alive,))"
     again: dict[str, set[str]] = {way: set() for way, _ in TWICE}
-    for _ in range(TRIES_MAX):
-        spots: set[Spot] = set()
+    spots: set[tuple[int, Spot]] = set()
+
+    def waited_for() -> bool:
+        return all(stops in places for places in again.values())
+
+    def told_of() -> bool:
+        return any("Completions._report" in place for place in again["time-out"])
+
+    for number, scenario in rounds(lambda: waited_for() and told_of()):
+        for spot in await normally(stand, scenario, set()):
+            for ways in TWICE if (number, spot) not in spots else ():
+                again[ways[0]] |= await cancelled_twice(stand, scenario, spot, ways)
+            spots.add((number, spot))
+    assert waited_for(), "the second one never came while that was waited for"
+    assert told_of(), "nor while the first was told of"
+
+
+def rounds(complete: Callable[[], bool]) -> Iterator[tuple[int, Scenario]]:
+    """Yield the scenarios and the round's number; again, up to TRIES_MAX rounds, until all that must be met was met."""
+    for number in range(TRIES_MAX):
         for scenario in SCENARIOS:
-            for spot in await normally(stand, scenario, set()):
-                for ways in TWICE if spot not in spots else ():
-                    again[ways[0]] |= await cancelled_twice(stand, scenario, spot, ways)
-                spots.add(spot)
-        if all(stops in places for places in again.values()):
-            break
-    assert all(stops in places for places in again.values()), "the second one never came while that was waited for"
-    assert any("Completions._report" in place for place in again["time-out"]), "nor while the first was told of"
+            yield number, scenario
+        if complete():
+            return
 
 
 async def cancelled_twice(stand: Stand, scenario: Scenario, spot: Spot, ways: tuple[str, str]) -> set[str]:
