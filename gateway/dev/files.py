@@ -80,11 +80,24 @@ def try_port(port: int) -> None:
 def free_port(preferred: int | None = None, *, taken: frozenset[int] = frozenset()) -> int:
     """Return `preferred` when it is free and not in `taken`, else another free TCP port of the loopback address.
 
-    Nothing holds the port until its server binds it, so a caller has to cope with losing it in between.
+    No socket of the caller's keeps a port that is returned. One that was found, not preferred, is left in TIME_WAIT:
+    for a minute or so the system gives it to nobody who asks for any port and to no connection that leaves, while a
+    server that asks for this very port with SO_REUSEADDR, as servers do, gets it. Whoever asks for it by its number can
+    still be faster, so a caller has to cope with losing it.
     """
     if preferred and preferred not in taken and port_is_free(preferred):
         return preferred
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        port = int(probe.getsockname()[1])
-        return port if port not in taken else free_port(taken=taken)
+    while True:
+        port = _port_in_time_wait()
+        if port not in taken:
+            return port
+
+
+def _port_in_time_wait() -> int:
+    with socket.create_server((LOOPBACK, 0), backlog=1) as listener:
+        address: tuple[str, int] = listener.getsockname()
+        with socket.create_connection(address) as client:
+            accepted, _ = listener.accept()
+            accepted.close()  # the side that closes first is the one whose port stays in TIME_WAIT
+            client.recv(1)  # until that close has arrived
+    return address[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,3 +57,20 @@ def test_damaged_notes_are_as_good_as_none(tmp_path: Path) -> None:
     (tmp_path / "ports.json").write_text('{"gateway": "x", "metrics": -1, "engines": 7}')
     await_previous(tmp_path)
     assert choose_ports(DevOptions(tmp_path, port=0)).gateway > 0
+
+
+def test_a_free_port_goes_to_nobody_who_asks_for_any_port() -> None:
+    ours = {free_port() for _ in range(300)}
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.create_server((LOOPBACK, 0), backlog=1))
+        others = set()
+        for _ in range(300):
+            bound = opened.enter_context(socket.socket())
+            bound.bind((LOOPBACK, 0))
+            others.add(bound.getsockname()[1])
+            connected = opened.enter_context(socket.create_connection(listener.getsockname()))
+            others.add(connected.getsockname()[1])
+            listener.accept()[0].close()
+    assert not ours & others
+    with socket.create_server((LOOPBACK, ours.pop())):
+        pass
