@@ -80,24 +80,26 @@ def try_port(port: int) -> None:
 def free_port(preferred: int | None = None, *, taken: frozenset[int] = frozenset()) -> int:
     """Return `preferred` when it is free and not in `taken`, else another free TCP port of the loopback address.
 
-    No socket of the caller's keeps a port that is returned. One that was found, not preferred, is left in TIME_WAIT:
-    for a minute or so the system gives it to nobody who asks for any port and to no connection that leaves, while a
-    server that asks for this very port with SO_REUSEADDR, as servers do, gets it. Whoever asks for it by its number can
-    still be faster, so a caller has to cope with losing it.
+    No socket keeps the port, but it is left in TIME_WAIT: for a minute or so the system gives it to nobody who asks for
+    any port and to no connection that leaves, while a server that asks for this very port with SO_REUSEADDR, as servers
+    do, gets it. Whoever asks for it by its number can still be faster, so a caller has to cope with losing it.
     """
-    if preferred and preferred not in taken and port_is_free(preferred):
-        return preferred
-    while True:
-        port = _port_in_time_wait()
-        if port not in taken:
-            return port
+    if preferred and preferred not in taken:
+        with suppress(OSError, OverflowError):
+            return _left_in_time_wait(preferred)
+    while (port := _left_in_time_wait(0)) in taken:
+        pass  # which is not found again: each turn finds another
+    return port
 
 
-def _port_in_time_wait() -> int:
-    with socket.create_server((LOOPBACK, 0), backlog=1) as listener:
+def _left_in_time_wait(port: int) -> int:
+    """Bind this TCP port, 0 for any free one, let go of it in TIME_WAIT and return it; raises what a server would."""
+    with socket.create_server((LOOPBACK, port), backlog=1) as listener:
         address: tuple[str, int] = listener.getsockname()
-        with socket.create_connection(address) as client:
-            accepted, _ = listener.accept()
-            accepted.close()  # the side that closes first is the one whose port stays in TIME_WAIT
-            client.recv(1)  # until that close has arrived
+        client = socket.create_connection(address)
+        accepted, _ = listener.accept()
+        accepted.close()  # the side that closes first is the one whose port stays in TIME_WAIT
+    # By now the listener is closed too, so that this ends even if somebody else's connection was accepted.
+    with client, suppress(ConnectionResetError):
+        client.recv(1)
     return address[1]

@@ -60,17 +60,36 @@ def test_damaged_notes_are_as_good_as_none(tmp_path: Path) -> None:
 
 
 def test_a_free_port_goes_to_nobody_who_asks_for_any_port() -> None:
-    ours = {free_port() for _ in range(300)}
+    with ExitStack() as opened:
+        bound = [opened.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(150)]
+        remembered = {listener.getsockname()[1] for listener in bound}
+    assert {free_port(port) for port in remembered} == remembered
+    ours = remembered | {free_port() for _ in range(150)}
     with ExitStack() as opened:
         listener = opened.enter_context(socket.create_server((LOOPBACK, 0), backlog=1))
         others = set()
         for _ in range(300):
-            bound = opened.enter_context(socket.socket())
-            bound.bind((LOOPBACK, 0))
-            others.add(bound.getsockname()[1])
+            other = opened.enter_context(socket.socket())
+            other.bind((LOOPBACK, 0))
+            others.add(other.getsockname()[1])
             connected = opened.enter_context(socket.create_connection(listener.getsockname()))
             others.add(connected.getsockname()[1])
             listener.accept()[0].close()
     assert not ours & others
     with socket.create_server((LOOPBACK, ours.pop())):
+        pass
+
+
+def test_somebody_who_connects_while_a_port_is_looked_at_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.create_connection
+
+    def after_another(address: tuple[str, int]) -> socket.socket:
+        strangers.append(connect(address))
+        return connect(address)
+
+    strangers: list[socket.socket] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "create_connection", after_another)
+        port = free_port()
+    with strangers.pop(), socket.create_server((LOOPBACK, port)):
         pass

@@ -22,15 +22,15 @@ from redis.crc import key_slot
 
 from gateway.dev.children import Child, ChildSpec, RunningServer
 from gateway.dev.children import wait_until as started
-from gateway.dev.files import LOOPBACK, free_port, new_password, port_is_free, write_private, write_private_json
+from gateway.dev.files import LOOPBACK, free_port, new_password, write_private, write_private_json
 from gateway.dev.redis import STATE_FILE, find_program, start_redis
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-PORT_MAX = 55_000
-"""A node of a cluster has a second port, 10,000 above its own."""
+BUS_OFFSET = 10_000
+"""How far above its own port a node of a cluster has its second one."""
 
 DOWN_AFTER_MS = 500
 START_S_MAX = 20.0
@@ -156,7 +156,7 @@ def guarded_redis(sentinels: int = 3) -> Iterator[RedisGuarded]:
         ports: list[int] = []
         for number in range(sentinels):
             (home := folder / f"sentinel-{number}").mkdir()
-            ports.append(free_port(taken=frozenset(ports)))
+            ports.append(free_port())
             lines = (
                 f"port {ports[-1]}\nbind {LOOPBACK}\ndir {home}\n"
                 f"sentinel monitor mymaster {LOOPBACK} {port} {sentinels // 2 + 1}\n"
@@ -191,7 +191,7 @@ def _start(
 ) -> RunningServer:
     folder.mkdir()
     port = free_port()
-    while bus and (port > PORT_MAX or not port_is_free(port + 10_000)):
+    while bus and free_port(port + BUS_OFFSET) != port + BUS_OFFSET:
         port = free_port()
     write_private_json(folder / STATE_FILE, {"password": password, "port": port})
     server = start_redis(folder, folder / "logs", settings)
